@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -12,6 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/redis/go-redis/extra/redisprometheus/v9"
+	"github.com/redis/go-redis/v9"
 )
 
 // opsTimeout bounds a readiness check and a health check's request; orchestrators rarely wait longer.
@@ -108,6 +111,14 @@ func HealthCheck(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("%s answered %s", url, response.Status)
 	}
 	return nil
+}
+
+// PoolCollectors measure the pools of connections to PostgreSQL and Redis.
+func PoolCollectors(db *sql.DB, client *redis.Client) []prometheus.Collector {
+	return []prometheus.Collector{
+		collectors.NewDBStatsCollector(db, "fibstack"),
+		redisprometheus.NewCollector("fibstack", "redis", client),
+	}
 }
 
 // newRegistry holds what every process measures: itself, the Go runtime and its build.
