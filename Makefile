@@ -1,0 +1,111 @@
+# `make` alone lists what there is to do. Settings are variables, on the command line or in .env:
+#   make up PORT=3060 MAX_INDEX=5000
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.SECONDEXPANSION:
+.DEFAULT_GOAL := help
+
+VERSION := $(or $(VERSION),$(shell git describe --tags --always --dirty))
+COMMIT := $(or $(COMMIT),$(shell git rev-parse HEAD))
+export VERSION COMMIT # the images' build arguments
+
+PORT := $(or $(PORT),$(shell sed -nE "s/^PORT=[\"']?([0-9]+).*/\1/p" .env 2>/dev/null),3050)
+BASE_URL ?= http://localhost:$(PORT)
+
+# Both are found out only by the targets that need them.
+MODE ?= $(shell (timeout 10 docker info && docker compose version) >/dev/null 2>&1 && echo docker || echo native)
+RUNNING = $(if $(shell tools/native/stack status 2>/dev/null),native,$(MODE))
+
+run_packages := postgresql redis-server nginx gettext-base curl
+test_packages := $(run_packages) chromium gcc libc6-dev
+
+.PHONY: help up up-docker up-native run-packages dev logs status down clean build bin/api bin/worker images \
+	test test-go test-client test-e2e e2e lint lint-go lint-npm lint-shell lint-docker
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+up: up-$$(MODE) ## Start the stack, or rebuild and restart it; MODE=docker or native, default: docker if an engine answers
+up-docker up-native dev: export PORT := $(PORT)
+
+up-docker:
+	docker compose up --build --detach --wait --remove-orphans
+	@echo "The stack answers at http://localhost:$(PORT)"
+
+up-native: run-packages build bin/goreman
+	@tools/native/stack up
+
+run-packages:
+	@tools/native/install $(run_packages)
+
+dev: ## Start the stack in Docker with hot reload of the Go code and the page, and follow it
+	docker compose -f docker-compose.yml -f docker-compose.dev.yml up --build
+
+logs: ## Follow the logs
+	@$(if $(filter native,$(RUNNING)),tools/native/stack logs,docker compose logs --follow)
+
+status: ## Show what runs
+	@$(if $(filter native,$(RUNNING)),tools/native/stack status,docker compose ps)
+
+down: ## Stop the stack and keep its data
+	@tools/native/stack down
+	@$(if $(filter docker,$(MODE)),docker compose down)
+
+clean: ## Stop the stack and remove its data
+	@tools/native/stack clean
+	@$(if $(filter docker,$(MODE)),docker compose down --volumes)
+
+build: bin/api bin/worker client/dist/index.html ## Build the programs and the page
+
+# Go knows itself what has changed.
+service := github.com/fibstack/fibstack/internal/service
+bin/api bin/worker:
+	go build -trimpath -ldflags '-X $(service).version=$(VERSION) -X $(service).commit=$(COMMIT)' -o $@ ./$(@F)
+
+bin/goreman: tools/go.mod
+	go build -modfile=tools/go.mod -o $@ github.com/mattn/goreman
+
+client/dist/index.html: $$(shell find client -name node_modules -prune -o -name dist -prune -o -type f -print)
+client/dist/index.html: client/node_modules/.package-lock.json
+	cd client && npm run build
+
+# npm writes this file last.
+%/node_modules/.package-lock.json: %/package-lock.json
+	cd $* && npm ci --no-audit --no-fund
+
+images: ## Build the images
+	docker compose build
+
+test: test-go test-client test-e2e ## Run all tests: Go with the race detector, the page's, and those of the whole stack
+test-go test-e2e: export CGO_ENABLED := 1 # for the race detector
+
+test-go:
+	tools/native/install $(test_packages)
+	go test -race $$(go list ./... | grep -v /e2e)
+
+test-client: client/node_modules/.package-lock.json
+	cd client && npm run typecheck && npm test
+
+e2e: e2e/node_modules/.package-lock.json ## Run the acceptance tests against BASE_URL, default: http://localhost:3050
+	BASE_URL=$(BASE_URL) go test -count=1 ./e2e/...
+
+lint: lint-go lint-npm lint-shell lint-docker ## Check formatting and style of everything
+
+lint-go:
+	go tool -modfile=tools/go.mod golangci-lint fmt --diff
+	go tool -modfile=tools/go.mod golangci-lint run
+	go mod tidy -diff
+	go -C tools mod tidy -diff
+
+lint-npm: client/node_modules/.package-lock.json e2e/node_modules/.package-lock.json
+	cd client && npm run lint && npm run format:check
+	cd e2e && npm run lint && npm run format:check
+
+lint-shell:
+	tools/native/install shellcheck
+	git grep --untracked -lE '^#! ?/(usr/)?bin/(env )?(ba)?sh' | xargs shellcheck
+
+lint-docker:
+	$(if $(filter docker,$(MODE)),docker compose build --check,@echo "No Docker engine answers: the Dockerfiles are not checked.")
