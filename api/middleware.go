@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"runtime/debug"
+	"strings"
+
+	"github.com/felixge/httpsnoop"
+	"github.com/gorilla/mux"
+)
+
+type requestIDKey struct{}
+
+// requestID is the id that the request's log line, its problem and its answer carry.
+func requestID(ctx context.Context) string {
+	id, _ := ctx.Value(requestIDKey{}).(string)
+	return id
+}
+
+// goodRequestID is what a proxy's or client's own id must look like to be taken over into logs and headers.
+var goodRequestID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
+// withRequestID takes the request's id, or makes one, and returns it with the answer.
+func (s *server) withRequestID(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := r.Header.Get("X-Request-Id")
+		if !goodRequestID.MatchString(id) {
+			id = rand.Text()
+		}
+		w.Header().Set("X-Request-Id", id)
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id)))
+	})
+}
+
+// observe logs and measures every request by the template of its route, which the router tells when it has matched.
+func (s *server) observe(router *mux.Router, next http.Handler) http.Handler {
+	type routeKey struct{}
+	router.Use(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			*r.Context().Value(routeKey{}).(*string) = routeTemplate(mux.CurrentRoute(r))
+			next.ServeHTTP(w, r)
+		})
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		route := unmatched
+		r = r.WithContext(context.WithValue(r.Context(), routeKey{}, &route))
+		s.metrics.inFlight.Inc()
+		got := httpsnoop.CaptureMetrics(next, w, r)
+		s.metrics.inFlight.Dec()
+		s.metrics.observe(r.Method, route, got)
+		s.log.LogAttrs(r.Context(), slog.LevelInfo, "request", slog.String("method", r.Method),
+			slog.String("route", route), slog.String("path", r.URL.Path), slog.Int("status", got.Code),
+			slog.Int64("bytes", got.Written), slog.Float64("seconds", got.Duration.Seconds()),
+			slog.String("requestId", requestID(r.Context())))
+	})
+}
+
+// unmatched is the route of a request that no route matches.
+const unmatched = "other"
+
+// routeTemplate is a route's path as the contract writes it, whichever prefix it is served at.
+func routeTemplate(route *mux.Route) string {
+	template, err := route.GetPathTemplate()
+	if err != nil {
+		return unmatched
+	}
+	if template = strings.TrimPrefix(template, "/api"); template == "" {
+		return "/"
+	}
+	return template
+}
+
+// recoverPanics turns a handler's panic into a problem, and a log line with the stack.
+func (s *server) recoverPanics(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			cause := recover()
+			if cause == nil {
+				return
+			}
+			if cause == http.ErrAbortHandler {
+				panic(cause)
+			}
+			s.log.ErrorContext(r.Context(), "panic", "cause", cause, "stack", string(debug.Stack()))
+			s.fail(w, r, fmt.Errorf("panic: %v", cause))
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
