@@ -1,0 +1,51 @@
+import { QueryClient } from '@tanstack/react-query';
+import { Link, NavLink, Route, Routes } from 'react-router';
+import { CalculatorPage } from './features/calculator/calculator-page';
+import { POLL_MS } from './features/calculator/queries';
+import { OtherPage } from './features/other/other-page';
+
+export function App() {
+  return (
+    <>
+      <nav aria-label="Pages">
+        <NavLink to="/">Calculator</NavLink>
+        <NavLink to="/otherpage">Other page</NavLink>
+      </nav>
+      <main>
+        <Routes>
+          <Route path="/" element={<CalculatorPage />} />
+          <Route path="/otherpage" element={<OtherPage />} />
+          <Route path="*" element={<NotFound />} />
+        </Routes>
+      </main>
+    </>
+  );
+}
+
+function NotFound() {
+  return (
+    <>
+      <title>Not found – Fib Calculator</title>
+      <h1>There is no such page</h1>
+      <p>
+        <Link to="/">Go to the calculator</Link>
+      </p>
+    </>
+  );
+}
+
+export function createQueryClient() {
+  return new QueryClient({
+    defaultOptions: {
+      queries: {
+        // An outage ends some time, so nobody should have to press a button then. Meanwhile the
+        // page shows each query's failureReason.
+        retry: true,
+        retryDelay: POLL_MS,
+        // The browser's idea of being offline is about the internet: the stack may well be local.
+        networkMode: 'always',
+      },
+      mutations: { networkMode: 'always' },
+    },
+  });
+}
