@@ -44,10 +44,13 @@ type pool struct {
 
 // run takes jobs until the context ends, and returns when each has been finished or given back.
 func (p *pool) run(ctx context.Context) error {
-	slots := make(chan struct{}, p.cfg.Concurrency)
-	pause := newPause()
+	// Jobs are interrupted only when no more are taken, or this worker would take again what it gives back.
+	jobCtx, interrupt := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
 	defer running.Wait()
+	defer interrupt()
+	slots := make(chan struct{}, p.cfg.Concurrency)
+	pause := newPause()
 	for {
 		select {
 		case slots <- struct{}{}:
@@ -71,7 +74,7 @@ func (p *pool) run(ctx context.Context) error {
 		}
 		pause.Reset()
 		running.Go(func() {
-			p.process(ctx, job)
+			p.process(jobCtx, job)
 			<-slots
 		})
 	}

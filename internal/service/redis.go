@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
 // A request waits for Redis when that is away, so these are short. Blocking reads add their own time.
@@ -39,6 +40,11 @@ func (r Redis) Client() (*redis.Client, error) {
 		DialTimeout:  redisDialTimeout,
 		ReadTimeout:  redisIOTimeout,
 		WriteTimeout: redisIOTimeout,
+		// The callers decide how often to try: a request not at all, a worker until it succeeds.
+		DialerRetries: 1,
+		// Both are commands that Redis 7.0 does not know.
+		DisableIdentity:          true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 		// So that a caller's deadline ends a command that Redis does not answer.
 		ContextTimeoutEnabled: true,
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -65,10 +66,11 @@ type Service struct {
 	draining atomic.Bool
 }
 
-// New makes the frame of the named process. Its logger becomes slog's default too, for what libraries log.
+// New makes the frame of the named process. Its logger becomes slog's default and go-redis's too, for what libraries log.
 func New(name string, cfg Config) *Service {
 	log := newLogger(os.Stderr, cfg).With("service", name)
 	slog.SetDefault(log)
+	redis.SetLogger(redisLogger{log})
 	return &Service{Name: name, Log: log, Registry: newRegistry(name), cfg: cfg}
 }
 

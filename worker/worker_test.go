@@ -1,0 +1,473 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/fibstack/fibstack/internal/cache"
+	"github.com/fibstack/fibstack/internal/events"
+	"github.com/fibstack/fibstack/internal/fib"
+	"github.com/fibstack/fibstack/internal/queue"
+	"github.com/fibstack/fibstack/internal/store"
+	"github.com/fibstack/fibstack/internal/testkit"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+// bundle is real stores, and the workers that a test starts on them.
+type bundle struct {
+	t           *testing.T
+	store       *store.Store
+	redis       *redis.Client
+	redisServer *testkit.Server
+	cfg         Config
+}
+
+func setup(t *testing.T) *bundle {
+	t.Helper()
+	server, database := testkit.Database(t)
+	return setupOn(t, server, database)
+}
+
+func setupOn(t *testing.T, postgres *testkit.Server, database string) *bundle {
+	t.Helper()
+	db, err := store.Open(store.Config{
+		Host: postgres.Host, Port: uint16(postgres.Port), User: "postgres", Database: database, SSLMode: "disable", MaxConns: 5,
+	}, "test")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = db.Close() })
+	require.NoError(t, db.Migrate(t.Context()))
+	server := testkit.Redis(t)
+	client := redis.NewClient(&redis.Options{Addr: server.Addr(), ContextTimeoutEnabled: true})
+	t.Cleanup(func() { _ = client.Close() })
+	return &bundle{t: t, store: db, redis: client, redisServer: server, cfg: Config{
+		Concurrency: 2, MaxAttempts: 3, ClaimIdle: 300 * time.Millisecond, SweepInterval: 50 * time.Millisecond,
+	}}
+}
+
+// worker is a pool that runs until it is stopped.
+type worker struct {
+	*pool
+	stop func()
+}
+
+// start runs a worker that calculates in the given way.
+func (b *bundle) start(calculate func(context.Context, uint64) ([]byte, error)) *worker {
+	b.t.Helper()
+	p := b.pool(calculate)
+	ctx, cancel := context.WithCancel(b.t.Context())
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		if err := p.run(ctx); err != nil {
+			b.t.Errorf("run: %v", err)
+		}
+	}()
+	w := &worker{p, func() { cancel(); <-stopped }}
+	b.t.Cleanup(w.stop)
+	return w
+}
+
+func (b *bundle) pool(calculate func(context.Context, uint64) ([]byte, error)) *pool {
+	return &pool{
+		cfg: b.cfg, log: slog.New(slog.DiscardHandler), metrics: newMetrics(prometheus.NewRegistry()),
+		store: b.store, cache: cache.New(b.redis), redis: b.redis, calculate: calculate,
+		queue: b.queue(),
+	}
+}
+
+func (b *bundle) queue() *queue.Queue {
+	return queue.New(b.redis, queue.Config{ClaimIdle: b.cfg.ClaimIdle, MaxAttempts: b.cfg.MaxAttempts})
+}
+
+// ask does what the api does.
+func (b *bundle) ask(indexes ...int64) {
+	b.t.Helper()
+	b.record(indexes...)
+	_, err := b.queue().Add(b.t.Context(), "", indexes...)
+	require.NoError(b.t, err)
+}
+
+func (b *bundle) record(indexes ...int64) {
+	b.t.Helper()
+	for _, index := range indexes {
+		_, err := b.store.Request(b.t.Context(), index, 1_000_000)
+		require.NoError(b.t, err)
+	}
+}
+
+func (b *bundle) waitFor(index int64, status store.Status) store.Calculation {
+	b.t.Helper()
+	var c store.Calculation
+	b.eventually(func() bool {
+		var err error
+		c, err = b.store.Get(b.t.Context(), index)
+		return err == nil && c.Status == status
+	}, "F(%d) %s", index, status)
+	return c
+}
+
+// waitForEmptyQueue waits until nothing is queued or taken.
+func (b *bundle) waitForEmptyQueue() {
+	b.t.Helper()
+	b.eventually(func() bool {
+		stats, err := b.queue().Stats(b.t.Context())
+		return err == nil && stats.Depth == 0
+	}, "an empty queue")
+}
+
+func (b *bundle) eventually(condition func() bool, what string, args ...any) {
+	b.t.Helper()
+	require.Eventually(b.t, condition, 2*time.Minute, 5*time.Millisecond, fmt.Sprintf(what, args...))
+}
+
+func (w *worker) outcomes(outcome string) float64 {
+	return testutil.ToFloat64(w.metrics.jobs.WithLabelValues(outcome))
+}
+
+// hang calculates until it is told to stop, and tells that it began.
+func hang(began chan<- struct{}) func(context.Context, uint64) ([]byte, error) {
+	return func(ctx context.Context, _ uint64) ([]byte, error) {
+		began <- struct{}{}
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+}
+
+func TestAJobIsCalculatedStoredCachedAndAnnounced(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	subscription := b.redis.Subscribe(t.Context(), events.Channel)
+	defer subscription.Close()
+	_, err := subscription.Receive(t.Context())
+	require.NoError(t, err)
+
+	w := b.start(fib.Digits)
+	b.ask(100)
+	c := b.waitFor(100, store.Done)
+	require.Equal(t, "354224848179261915075", *c.Value)
+	require.Equal(t, 1, c.Attempts)
+	require.Positive(t, *c.ComputeSeconds)
+
+	want, err := json.Marshal(c)
+	require.NoError(t, err)
+	message, err := subscription.ReceiveMessage(t.Context())
+	require.NoError(t, err)
+	require.JSONEq(t, string(want), message.Payload)
+	cached, found, err := w.cache.Get(t.Context(), 100)
+	require.NoError(t, err)
+	require.True(t, found)
+	require.JSONEq(t, string(want), string(cached))
+	b.waitForEmptyQueue()
+	b.eventually(func() bool { return w.outcomes(done) == 1 }, "the metric")
+}
+
+func TestALongNumberIsNotCached(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	w := b.start(fib.Digits)
+	b.ask(5000)
+	require.Equal(t, int64(1045), *b.waitFor(5000, store.Done).Digits)
+	b.waitForEmptyQueue()
+	_, found, err := w.cache.Get(t.Context(), 5000)
+	require.NoError(t, err)
+	require.False(t, found)
+}
+
+func TestNoMoreJobsRunAtOnceThanConfigured(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var running, most atomic.Int64
+	b.start(func(context.Context, uint64) ([]byte, error) {
+		now := running.Add(1)
+		for seen := most.Load(); now > seen && !most.CompareAndSwap(seen, now); seen = most.Load() {
+		}
+		running.Add(-1)
+		return []byte("1"), nil
+	})
+	indexes := make([]int64, 100)
+	for i := range indexes {
+		indexes[i] = int64(i)
+	}
+	b.ask(indexes...)
+	for _, index := range indexes {
+		b.waitFor(index, store.Done)
+	}
+	require.LessOrEqual(t, most.Load(), int64(b.cfg.Concurrency))
+}
+
+func TestAStoppedWorkerGivesItsJobBack(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	began := make(chan struct{})
+	w := b.start(hang(began))
+	b.ask(7)
+	<-began
+	w.stop()
+	require.EqualValues(t, 1, w.outcomes(returned))
+	stats, err := b.queue().Stats(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 1, stats.Lag, "at once for others to take")
+
+	b.start(fib.Digits)
+	require.Equal(t, 1, b.waitFor(7, store.Done).Attempts, "being stopped is no attempt")
+}
+
+func TestAResultIsStoredThoughTheWorkerStops(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	began, finish := make(chan struct{}), make(chan struct{})
+	w := b.start(func(context.Context, uint64) ([]byte, error) {
+		close(began)
+		<-finish
+		return []byte("13"), nil
+	})
+	b.ask(7)
+	<-began
+	go close(finish)
+	w.stop()
+	c, err := b.store.Get(t.Context(), 7)
+	require.NoError(t, err)
+	require.Equal(t, store.Done, c.Status)
+	b.waitForEmptyQueue()
+}
+
+func TestAFailingCalculationIsTriedAgainAndThenFailed(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	subscription := b.redis.Subscribe(t.Context(), events.Channel)
+	defer subscription.Close()
+	_, err := subscription.Receive(t.Context())
+	require.NoError(t, err)
+	var tries atomic.Int64
+	w := b.start(func(context.Context, uint64) ([]byte, error) {
+		if tries.Add(1) == 2 {
+			panic("out of paper")
+		}
+		return nil, errors.New("out of ink")
+	})
+	b.ask(7)
+	c := b.waitFor(7, store.Failed)
+	require.Equal(t, "given up after 3 attempts: out of ink", *c.Error)
+	require.Equal(t, 3, c.Attempts)
+	require.EqualValues(t, 3, tries.Load())
+	message, err := subscription.ReceiveMessage(t.Context())
+	require.NoError(t, err)
+	require.Contains(t, message.Payload, `"status":"failed"`)
+
+	b.waitForEmptyQueue()
+	b.eventually(func() bool { return w.outcomes(retried) == 3 && w.outcomes(failed) == 1 }, "the metrics")
+	dead, err := b.redis.XRange(t.Context(), queue.Dead, "-", "+").Result()
+	require.NoError(t, err)
+	require.Len(t, dead, 1)
+	require.Equal(t, "7", dead[0].Values["index"])
+	require.Contains(t, dead[0].Values["reason"], "out of ink")
+}
+
+func TestALostWorkersJobIsDoneByAnother(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.ask(7)
+	// A worker that dies right after it has taken the job.
+	_, err := b.queue().Take(t.Context())
+	require.NoError(t, err)
+
+	b.start(fib.Digits)
+	require.Equal(t, 2, b.waitFor(7, store.Done).Attempts)
+	b.waitForEmptyQueue()
+}
+
+func TestAJobThatKillsEveryWorkerFails(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.ask(7)
+	for range b.cfg.MaxAttempts {
+		_, err := b.queue().Take(t.Context())
+		require.NoError(t, err)
+	}
+	b.start(func(context.Context, uint64) ([]byte, error) {
+		t.Error("calculated once more")
+		return []byte("13"), nil
+	})
+	c := b.waitFor(7, store.Failed)
+	require.Equal(t, "given up after 3 attempts: the worker died or lost its connection", *c.Error)
+	require.Equal(t, 3, c.Attempts)
+}
+
+func TestALongCalculationKeepsItsClaim(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	began := make(chan struct{})
+	first := b.start(hang(began))
+	b.ask(7)
+	<-began
+	other := b.start(fib.Digits)
+	// The other worker looks for abandoned jobs several times in the meantime.
+	var kept int
+	b.eventually(func() bool {
+		pending, err := b.redis.XPendingExt(t.Context(), &redis.XPendingExtArgs{
+			Stream: queue.Stream, Group: queue.Group, Start: "-", End: "+", Count: 1,
+		}).Result()
+		require.NoError(t, err)
+		require.Len(t, pending, 1)
+		if pending[0].Idle < b.cfg.ClaimIdle/keepsPerClaim {
+			kept++
+		}
+		return kept > 300
+	}, "the claim stays young")
+	require.Zero(t, other.outcomes(done))
+	first.stop()
+	require.Equal(t, 1, b.waitFor(7, store.Done).Attempts)
+}
+
+func TestWorkOnALostJobStops(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	began := make(chan struct{})
+	w := b.start(hang(began))
+	b.ask(7)
+	<-began
+	require.NoError(t, b.redis.FlushAll(t.Context()).Err())
+	b.eventually(func() bool { return w.outcomes(lost) == 1 }, "the worker lets go")
+}
+
+func TestAJobDoneBeforeIsAnnouncedAgainAndSkipped(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.ask(7)
+	_, err := b.store.Complete(t.Context(), 7, []byte("13"), time.Second)
+	require.NoError(t, err)
+	w := b.start(func(context.Context, uint64) ([]byte, error) {
+		t.Error("calculated again")
+		return nil, nil
+	})
+	b.waitForEmptyQueue()
+	b.eventually(func() bool { return w.outcomes(skipped) == 1 }, "skipped")
+	_, found, err := w.cache.Get(t.Context(), 7)
+	require.NoError(t, err)
+	require.True(t, found)
+}
+
+func TestAJobThatTheDatabaseDoesNotKnowIsDropped(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	_, err := b.queue().Add(t.Context(), "", 7)
+	require.NoError(t, err)
+	b.start(fib.Digits)
+	b.waitForEmptyQueue()
+	_, err = b.store.Get(t.Context(), 7)
+	require.ErrorIs(t, err, store.ErrNotFound)
+}
+
+func TestTheSweeperQueuesWhatRedisLost(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.record(1, 2, 3)
+	b.ask(4)
+	_, err := b.store.Complete(t.Context(), 3, []byte("2"), time.Second)
+	require.NoError(t, err)
+	p := b.pool(fib.Digits)
+	ctx, stop := context.WithCancel(t.Context())
+	stopped := make(chan error, 1)
+	go func() { stopped <- p.sweep(ctx) }()
+
+	stats := func() queue.Stats {
+		stats, err := p.queue.Stats(t.Context())
+		require.NoError(t, err)
+		return stats
+	}
+	b.eventually(func() bool { return stats().Depth == 3 }, "1, 2 and 4 queued")
+	require.NoError(t, b.redis.FlushAll(t.Context()).Err())
+	b.eventually(func() bool { return stats().Depth == 3 }, "queued again after the flush")
+	stop()
+	require.NoError(t, <-stopped)
+	require.EqualValues(t, 5, testutil.ToFloat64(p.metrics.swept))
+	require.Positive(t, testutil.ToFloat64(p.metrics.sweeps.WithLabelValues("ok")))
+}
+
+func TestOnlyOneSweepsAtATime(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.record(1)
+	p := b.pool(fib.Digits)
+	held, err := b.store.Exclusive(t.Context(), store.SweeperLock, func(ctx context.Context) error {
+		var tries sync.WaitGroup
+		for range 3 {
+			tries.Go(func() {
+				held, err := b.store.Exclusive(ctx, store.SweeperLock, p.sweepOnce)
+				if held || err != nil {
+					t.Errorf("swept: %v, %v", held, err)
+				}
+			})
+		}
+		tries.Wait()
+		return nil
+	})
+	require.NoError(t, err)
+	require.True(t, held)
+}
+
+func TestWorkWaitsForPostgresAndGoesOn(t *testing.T) {
+	t.Parallel()
+	server := testkit.Postgres(t)
+	b := setupOn(t, server, "postgres")
+	began, finish := make(chan struct{}), make(chan struct{})
+	w := b.start(func(_ context.Context, n uint64) ([]byte, error) {
+		if n == 7 {
+			close(began)
+			<-finish
+		}
+		return []byte("13"), nil
+	})
+	b.ask(7, 8)
+	<-began
+	b.waitFor(8, store.Done)
+	server.Stop()
+	close(finish)
+	b.eventually(func() bool { return b.store.Ready(t.Context()) != nil }, "PostgreSQL is away")
+	require.NoError(t, server.Start())
+	require.Equal(t, 1, b.waitFor(7, store.Done).Attempts, "the calculation was not repeated")
+	b.waitForEmptyQueue()
+	b.eventually(func() bool { return w.outcomes(done) == 2 }, "both done")
+}
+
+func TestWorkGoesOnWhenRedisIsBack(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.start(fib.Digits)
+	b.ask(7)
+	b.waitFor(7, store.Done)
+	b.redisServer.Stop()
+	b.record(8)
+	require.NoError(t, b.redisServer.Start())
+	_, err := b.queue().Add(t.Context(), "", 8)
+	require.NoError(t, err)
+	b.waitFor(8, store.Done)
+}
+
+func TestMetricsFollowTheConventions(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	newMetrics(registry)
+	problems, err := testutil.GatherAndLint(registry)
+	require.NoError(t, err)
+	require.Empty(t, problems)
+	families, err := registry.Gather()
+	require.NoError(t, err)
+	for _, family := range families {
+		require.True(t, strings.HasPrefix(family.GetName(), "fibstack_"), family.GetName())
+	}
+}
