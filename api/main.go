@@ -94,12 +94,8 @@ func migrateOnce(ctx context.Context, postgres store.Config) error {
 // migrate tries until the database is there and migrated, or the context ends.
 func migrate(ctx context.Context, db *store.Store) error {
 	_, err := backoff.Retry(ctx, func() (struct{}, error) { return struct{}{}, db.Migrate(ctx) },
-		backoff.WithBackOff(backoff.NewExponentialBackOff()), backoff.WithMaxElapsedTime(0),
-		backoff.WithNotify(func(err error, next time.Duration) {
-			slog.Warn("migration failed", "error", err, "retryIn", next)
+		backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, wait time.Duration) {
+			slog.Warn("migration failed", "error", err, "retryIn", wait)
 		}))
-	if ctx.Err() != nil {
-		return nil
-	}
 	return err
 }

@@ -39,14 +39,14 @@ func errIndex(status int, title, detail string) problem {
 
 // asProblem is the one table from errors to answers. What it does not know is a fault of ours and stays unexplained.
 func asProblem(err error) problem {
-	var p problem
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &p):
+	if p, ok := errors.AsType[problem](err); ok {
 		return p
-	case errors.As(err, &tooLarge):
+	}
+	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return newProblem(http.StatusRequestEntityTooLarge, "Body too large",
 			"The body may have at most "+strconv.FormatInt(tooLarge.Limit, 10)+" bytes.")
+	}
+	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return newProblem(http.StatusNotFound, "Not found", "Nobody asked for this index yet. POST it to /values first.")
 	case errors.Is(err, store.ErrBacklog):

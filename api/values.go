@@ -74,8 +74,7 @@ func (s *server) parseSubmission(w http.ResponseWriter, r *http.Request) (int64,
 			err = errors.New("more than one JSON value")
 		}
 	}
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		return 0, err
 	}
 	if err != nil {

@@ -122,5 +122,5 @@ type redisLogger struct{ log *slog.Logger }
 
 // Printf implements go-redis's logging interface.
 func (l redisLogger) Printf(ctx context.Context, format string, args ...any) {
-	l.log.DebugContext(ctx, fmt.Sprintf(format, args...))
+	l.log.DebugContext(ctx, "go-redis", "says", fmt.Sprintf(format, args...))
 }

@@ -112,6 +112,9 @@ func (s *Service) Run(ctx context.Context, work ...func(context.Context) error) 
 	stopWork()
 	select {
 	case err := <-finished:
+		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+			err = nil // the work says that it ended because it was told to
+		}
 		s.Log.Info("stopped")
 		return err
 	case <-grace:

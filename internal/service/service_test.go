@@ -77,6 +77,16 @@ func TestStopIsFirstNotReadyThenDrainedThenDone(t *testing.T) {
 	require.Zero(t, status)
 }
 
+func TestWorkThatEndsWithItsContextsErrorHasNotFailed(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	err := service.New("test", config(t)).Run(ctx, func(ctx context.Context) error {
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	require.NoError(t, err)
+}
+
 func TestWorkThatFailsStopsTheRest(t *testing.T) {
 	s := service.New("test", config(t))
 	broken := errors.New("broken")
