@@ -29,6 +29,7 @@ import (
 	"github.com/fibstack/fibstack/internal/cache"
 	"github.com/fibstack/fibstack/internal/events"
 	"github.com/fibstack/fibstack/internal/queue"
+	"github.com/fibstack/fibstack/internal/service"
 	"github.com/fibstack/fibstack/internal/store"
 	"github.com/fibstack/fibstack/internal/testkit"
 )
@@ -691,4 +692,9 @@ func TestTheLogLineOfARequestCarriesItsID(t *testing.T) {
 		}
 		return false
 	}, time.Minute, time.Millisecond)
+}
+
+func TestTheReadmeHasEveryVariable(t *testing.T) {
+	t.Parallel()
+	testkit.RequireInReadme(t, &Config{}, &store.Config{}, &service.Config{}, &service.Redis{})
 }

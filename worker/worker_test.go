@@ -20,6 +20,7 @@ import (
 	"github.com/fibstack/fibstack/internal/events"
 	"github.com/fibstack/fibstack/internal/fib"
 	"github.com/fibstack/fibstack/internal/queue"
+	"github.com/fibstack/fibstack/internal/service"
 	"github.com/fibstack/fibstack/internal/store"
 	"github.com/fibstack/fibstack/internal/testkit"
 )
@@ -469,4 +470,9 @@ func TestMetricsFollowTheConventions(t *testing.T) {
 	for _, family := range families {
 		require.True(t, strings.HasPrefix(family.GetName(), "fibstack_"), family.GetName())
 	}
+}
+
+func TestTheReadmeHasEveryVariable(t *testing.T) {
+	t.Parallel()
+	testkit.RequireInReadme(t, &Config{}, &store.Config{}, &service.Config{}, &service.Redis{})
 }

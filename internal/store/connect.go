@@ -35,7 +35,7 @@ type Config struct {
 	Database    string `env:"PGDATABASE" envDefault:"postgres" validate:"required"`
 	SSLMode     string `env:"PGSSLMODE" envDefault:"prefer" validate:"oneof=disable allow prefer require verify-ca verify-full"`
 	SSLRootCert string `env:"PGSSLROOTCERT"`
-	MaxConns    int    `env:"PG_MAX_CONNS" envDefault:"10" validate:"min=2,max=1000"`
+	MaxConns    int    `env:"POSTGRES_MAX_CONNS" envDefault:"10" validate:"min=2,max=1000"`
 }
 
 // Open prepares a Store. It does not connect: connections are made when they are needed and again after a failure.
