@@ -128,7 +128,10 @@ func (p *pool) process(ctx context.Context, job *queue.Job) {
 		log.Warn("the queue did not hear of the outcome; the job will come again", "error", settleErr, "outcome", outcome)
 	}
 	p.metrics.jobs.WithLabelValues(outcome).Inc()
-	log.Info("job", "outcome", outcome, "reason", err)
+	if err != nil {
+		log = log.With("reason", err)
+	}
+	log.Info("job", "outcome", outcome)
 }
 
 // keep tells the queue that the job is being worked on until the context ends, and ends it when the job is lost.
