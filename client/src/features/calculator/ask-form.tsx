@@ -36,7 +36,7 @@ export function AskForm({ live }: { live: boolean }) {
         />
         <button>Submit</button>
       </form>
-      {ask.isError && <ProblemMessage error={ask.error} id={problemId} />}
+      {ask.isError && <ProblemMessage role="alert" error={ask.error} id={problemId} />}
       <div aria-live="polite">
         {ask.data && <Answer key={ask.data.index} index={ask.data.index} live={live} />}
       </div>

@@ -70,7 +70,7 @@ function TakeAway({ index }: { index: string }) {
           {copy.isSuccess && `F(${index}) is on the clipboard`}
         </span>
       </div>
-      {copy.isError && <ProblemMessage error={copy.error} />}
+      {copy.isError && <ProblemMessage role="alert" error={copy.error} />}
     </>
   );
 }
@@ -105,7 +105,7 @@ function AskAgain({ index }: { index: string }) {
           Ask again <span className="visually-hidden">for F({index})</span>
         </button>
       </div>
-      {ask.isError && <ProblemMessage error={ask.error} />}
+      {ask.isError && <ProblemMessage role="alert" error={ask.error} />}
     </>
   );
 }

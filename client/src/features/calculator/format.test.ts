@@ -9,10 +9,10 @@ test.each([
 });
 
 test.each([
-  [0, '0 ms'],
-  [0.000_012_3, '0.0123 ms'],
+  [0, '0 µs'],
+  [0.000_012_3, '12.3 µs'],
   [0.25, '250 ms'],
-  [12.345, '12.3 sec'],
+  [12.345, '12.3 s'],
 ])('%d seconds are written %s', (seconds, text) => {
   expect(formatSeconds(seconds)).toBe(text);
 });
