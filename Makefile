@@ -7,9 +7,10 @@ SHELL := bash
 .SECONDEXPANSION:
 .DEFAULT_GOAL := help
 
-VERSION := $(or $(VERSION),$(shell git describe --tags --always --dirty))
-COMMIT := $(or $(COMMIT),$(shell git rev-parse HEAD))
-export VERSION COMMIT # the images' build arguments
+VERSION := $(or $(VERSION),$(shell git describe --tags --always --dirty 2>/dev/null || echo dev))
+COMMIT := $(or $(COMMIT),$(shell git rev-parse HEAD 2>/dev/null))
+CREATED := $(or $(CREATED),$(shell git log -1 --format=%cI 2>/dev/null))
+export VERSION COMMIT CREATED # the images' build arguments
 
 PORT := $(or $(PORT),$(shell sed -nE "s/^PORT=[\"']?([0-9]+).*/\1/p" .env 2>/dev/null),3050)
 BASE_URL ?= http://localhost:$(PORT)
@@ -19,10 +20,11 @@ MODE ?= $(shell (timeout 10 docker info && docker compose version) >/dev/null 2>
 RUNNING = $(if $(shell tools/native/stack status 2>/dev/null),native,$(MODE))
 
 run_packages := postgresql redis-server nginx gettext-base curl
-test_packages := $(run_packages) chromium gcc libc6-dev
+test_packages := $(run_packages) chromium gcc libc6-dev # for the race detector
+page_tests := e2e/page/node_modules/.package-lock.json
 
 .PHONY: help up up-docker up-native run-packages dev logs status down clean build bin/api bin/worker images \
-	test test-go test-client test-e2e e2e lint lint-go lint-npm lint-shell lint-docker
+	test test-go test-client test-e2e test-packages e2e lint lint-go lint-npm lint-shell lint-docker
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -79,17 +81,22 @@ images: ## Build the images
 	docker compose build
 
 test: test-go test-client test-e2e ## Run all tests: Go with the race detector, the page's, and those of the whole stack
-test-go test-e2e: export CGO_ENABLED := 1 # for the race detector
 
-test-go:
-	tools/native/install $(test_packages)
+test-go: test-packages
 	go test -race $$(go list ./... | grep -v /e2e)
 
 test-client: client/node_modules/.package-lock.json
 	cd client && npm run typecheck && npm test
 
-e2e: e2e/node_modules/.package-lock.json ## Run the acceptance tests against BASE_URL, default: http://localhost:3050
-	BASE_URL=$(BASE_URL) go test -count=1 ./e2e/...
+# Without a BASE_URL they start stacks of their own.
+test-e2e: test-packages build bin/goreman $(page_tests)
+	BASE_URL= go test -timeout 30m ./e2e/...
+
+test-packages:
+	@tools/native/install $(test_packages)
+
+e2e: test-packages $(page_tests) ## Run the acceptance tests against BASE_URL, default: http://localhost:3050
+	BASE_URL=$(BASE_URL) go test -count=1 ./e2e
 
 lint: lint-go lint-npm lint-shell lint-docker ## Check formatting and style of everything
 
@@ -99,9 +106,9 @@ lint-go:
 	go mod tidy -diff
 	go -C tools mod tidy -diff
 
-lint-npm: client/node_modules/.package-lock.json e2e/node_modules/.package-lock.json
+lint-npm: client/node_modules/.package-lock.json $(page_tests)
 	cd client && npm run lint && npm run format:check
-	cd e2e && npm run lint && npm run format:check
+	cd e2e/page && npm run lint && npm run format:check
 
 lint-shell:
 	tools/native/install shellcheck
