@@ -1,4 +1,4 @@
-import { screen, waitFor, within } from '@testing-library/react';
+import { screen, waitFor } from '@testing-library/react';
 import userEvent from '@testing-library/user-event';
 import { http, HttpResponse } from 'msw';
 import { expect, test } from 'vitest';
@@ -28,8 +28,7 @@ test('an index that is known is answered at once, however far down the list it i
   renderApp();
   await submit('7');
 
-  const answer = await screen.findByRole('article', { name: 'F(7)' });
-  expect(within(answer).getByText('13')).toBeVisible();
+  expect(await region('Answer').findByText('13')).toBeVisible();
 });
 
 test('a problem is shown in words, beside the field that it is about', async () => {

@@ -37,9 +37,9 @@ export function AskForm({ live }: { live: boolean }) {
         <button>Submit</button>
       </form>
       {ask.isError && <ProblemMessage role="alert" error={ask.error} id={problemId} />}
-      <div aria-live="polite">
+      <section aria-label="Answer" aria-live="polite">
         {ask.data && <Answer key={ask.data.index} index={ask.data.index} live={live} />}
-      </div>
+      </section>
     </>
   );
 }
