@@ -14,7 +14,7 @@ import (
 var target *e2e.Target
 
 func TestMain(m *testing.M) {
-	os.Exit(func() int {
+	os.Exit(func() (code int) {
 		url := os.Getenv("BASE_URL")
 		if url == "" {
 			if err := e2e.BuildStack(); err != nil {
@@ -24,7 +24,12 @@ func TestMain(m *testing.M) {
 			if err != nil {
 				return failed(err)
 			}
-			defer stack.Close()
+			defer func() {
+				if code != 0 {
+					fmt.Fprintln(os.Stderr, stack.Log())
+				}
+				_ = stack.Close()
+			}()
 			url = stack.URL
 		}
 		var err error
@@ -35,7 +40,7 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-func failed(err error) (code int) {
+func failed(err error) int {
 	fmt.Fprintln(os.Stderr, strings.TrimSpace(err.Error()))
 	return 1
 }
