@@ -227,7 +227,11 @@ func (q *Queue) claim(ctx context.Context) (*Job, error) {
 
 // read waits one round for a job that was not delivered yet.
 func (q *Queue) read(ctx context.Context) (*Job, error) {
-	streams, err := q.client.XReadGroup(ctx, &redis.XReadGroupArgs{
+	// A deadline could cut off the read of a job that is delivered already, where the client heeds deadlines.
+	reading, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, cancel)()
+	streams, err := q.client.XReadGroup(reading, &redis.XReadGroupArgs{
 		Group: Group, Consumer: q.cfg.Consumer, Streams: []string{Stream, ">"}, Count: 1,
 		Block: max(min(q.cfg.ClaimIdle/claimsPerIdle, maxRound), time.Millisecond), // 0 would block for ever
 	}).Result()

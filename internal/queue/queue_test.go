@@ -40,7 +40,8 @@ func setup(t *testing.T) *bundle {
 	server := testkit.Redis(t)
 	client := redis.NewClient(&redis.Options{
 		Addr: server.Addr(), PoolSize: 50, DialerRetries: 1,
-		DisableIdentity: true, // it is told by a command of Redis 7.2
+		DisableIdentity:       true, // it is told by a command of Redis 7.2
+		ContextTimeoutEnabled: true,
 	})
 	t.Cleanup(func() { _ = client.Close() })
 	return &bundle{t, server, client}
@@ -282,6 +283,17 @@ func TestTakeEndsWithItsContext(t *testing.T) {
 	got := <-later
 	require.ErrorIs(t, got.err, context.Canceled)
 	require.Nil(t, got.job)
+}
+
+// A read that is cut off may leave a job delivered to nobody.
+func TestADeadlineDoesNotCutAReadOff(t *testing.T) {
+	b := setup(t)
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	defer cancel()
+
+	_, err := b.consumer("a").Take(ctx)
+
+	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
 func TestTakeDeliversNothingWhenItsContextIsDone(t *testing.T) {
