@@ -86,7 +86,7 @@ test-go: test-packages
 	go test -race $$(go list ./... | grep -v /e2e)
 
 test-client: client/node_modules/.package-lock.json
-	cd client && npm run typecheck && npm test
+	cd client && npm run typecheck && npm run lint && npm test
 
 # Without a BASE_URL they start stacks of their own.
 test-e2e: test-packages build bin/goreman $(page_tests)
@@ -108,11 +108,11 @@ lint-go:
 
 lint-npm: client/node_modules/.package-lock.json $(page_tests)
 	cd client && npm run lint && npm run format:check
-	cd e2e/page && npm run lint && npm run format:check
+	cd e2e/page && npm run typecheck && npm run lint && npm run format:check
 
 lint-shell:
 	tools/native/install shellcheck
 	git grep --untracked -lE '^#! ?/(usr/)?bin/(env )?(ba)?sh' | xargs shellcheck
 
 lint-docker:
-	$(if $(filter docker,$(MODE)),docker compose build --check,@echo "No Docker engine answers: the Dockerfiles are not checked.")
+	$(if $(filter docker,$(MODE)),docker compose build --check,@echo "The Dockerfiles are checked where a Docker engine answers.")
