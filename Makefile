@@ -33,7 +33,7 @@ up: up-$$(MODE) ## Start the stack, or rebuild and restart it; MODE=docker or na
 up-docker up-native dev: export PORT := $(PORT)
 
 up-docker:
-	docker compose up --build --detach --wait --remove-orphans
+	docker compose up --build --detach --wait --remove-orphans || { docker compose logs --tail 40; exit 1; }
 	@echo "The stack answers at http://localhost:$(PORT)"
 
 up-native: run-packages build bin/goreman
@@ -64,12 +64,12 @@ build: bin/api bin/worker client/dist/index.html ## Build the programs and the p
 # Go knows itself what has changed.
 service := github.com/fibstack/fibstack/internal/service
 bin/api bin/worker:
-	go build -trimpath -ldflags '-X $(service).version=$(VERSION) -X $(service).commit=$(COMMIT)' -o $@ ./$(@F)
+	CGO_ENABLED=0 go build -trimpath -ldflags '-X $(service).version=$(VERSION) -X $(service).commit=$(COMMIT)' -o $@ ./$(@F)
 
 bin/goreman: tools/go.mod
 	go build -modfile=tools/go.mod -o $@ github.com/mattn/goreman
 
-client/dist/index.html: $$(shell find client -name node_modules -prune -o -name dist -prune -o -type f -print)
+client/dist/index.html: $(shell find client -name node_modules -prune -o -name dist -prune -o -type f -print)
 client/dist/index.html: client/node_modules/.package-lock.json
 	cd client && npm run build
 
