@@ -15,6 +15,8 @@ export VERSION COMMIT CREATED # the images' build arguments
 PORT := $(or $(PORT),$(shell sed -nE "s/^PORT=[\"']?([0-9]+).*/\1/p" .env 2>/dev/null),3050)
 BASE_URL ?= http://localhost:$(PORT)
 
+compose_dev := docker compose -f docker-compose.yml -f docker-compose.dev.yml
+
 # Both are found out only by the targets that need them.
 MODE ?= $(shell (timeout 10 docker info && docker compose version) >/dev/null 2>&1 && echo docker || echo native)
 RUNNING = $(if $(shell tools/native/stack status 2>/dev/null),native,$(MODE))
@@ -27,7 +29,7 @@ page_tests := e2e/page/node_modules/.package-lock.json
 	test test-go test-client test-e2e test-packages e2e lint lint-go lint-npm lint-shell lint-docker
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: up-$$(MODE) ## Start the stack, or rebuild and restart it; MODE=docker or native, default: docker if an engine answers
 up-docker up-native dev: export PORT := $(PORT)
@@ -43,7 +45,7 @@ run-packages:
 	@tools/native/install $(run_packages)
 
 dev: ## Start the stack in Docker with hot reload of the Go code and the page, and follow it
-	docker compose -f docker-compose.yml -f docker-compose.dev.yml up --build
+	$(compose_dev) up --build
 
 logs: ## Follow the logs
 	@$(if $(filter native,$(RUNNING)),tools/native/stack logs,docker compose logs --follow)
@@ -103,8 +105,7 @@ lint: lint-go lint-npm lint-shell lint-docker ## Check formatting and style of e
 lint-go:
 	go tool -modfile=tools/go.mod golangci-lint fmt --diff
 	go tool -modfile=tools/go.mod golangci-lint run
-	go mod tidy -diff
-	go -C tools mod tidy -diff
+	git ls-files '*go.mod' | xargs dirname | xargs -I {} go -C {} mod tidy -diff
 
 lint-npm: client/node_modules/.package-lock.json $(page_tests)
 	cd client && npm run lint && npm run format:check
@@ -116,3 +117,4 @@ lint-shell:
 
 lint-docker:
 	$(if $(filter docker,$(MODE)),docker compose build --check,@echo "The Dockerfiles are checked where a Docker engine answers.")
+	$(if $(filter docker,$(MODE)),$(compose_dev) build --check)
