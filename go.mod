@@ -2,6 +2,9 @@ module github.com/fibstack/fibstack
 
 go 1.26.0
 
+// Some npm packages carry Go code.
+ignore node_modules
+
 require (
 	github.com/caarlos0/env/v11 v11.4.2
 	github.com/cenkalti/backoff/v5 v5.0.3

@@ -526,7 +526,7 @@ func TestAccessLogIsJSON(t *testing.T) {
 	require.Eventually(t, func() bool { return strings.Count(p.stdout.String(), "\n") >= 3 }, patience, 10*time.Millisecond)
 
 	lines := map[any]map[string]any{}
-	for _, text := range strings.Split(strings.TrimSpace(p.stdout.String()), "\n") {
+	for text := range strings.Lines(p.stdout.String()) {
 		var line map[string]any
 		require.NoError(t, json.Unmarshal([]byte(text), &line), text)
 		lines[line["requestId"]] = line
@@ -544,7 +544,7 @@ func TestAccessLogIsJSON(t *testing.T) {
 	assert.NotEmpty(t, one["upstreamSeconds"])
 	assert.Equal(t, `"quoted" \ agent`, one["userAgent"])
 	_, err := time.Parse(time.RFC3339, one["time"].(string))
-	assert.NoError(t, err)
+	require.NoError(t, err)
 
 	assert.EqualValues(t, 502, lines["two"]["status"])
 	assert.Equal(t, "/api", lines["three"]["uri"])
@@ -730,13 +730,22 @@ func TestAReloadKeepsRunningRequests(t *testing.T) {
 		names.set(t, api, "127.0.0.2")
 		p := start(t, settings{"API_UPSTREAM": api + ":" + port})
 
-		late := make(chan answer)
-		go func() { late <- get(t, p.url+"/api/late") }()
+		late := make(chan string, 1)
+		go func() {
+			response, err := http.Get(p.url + "/api/late")
+			if err != nil {
+				late <- err.Error()
+				return
+			}
+			defer response.Body.Close()
+			body, _ := io.ReadAll(response.Body)
+			late <- string(body)
+		}()
 		<-asked
 		names.set(t, api, "127.0.0.3")
 		requireSoon(t, p, "/api/", "new")
 		close(release)
-		require.Equal(t, "late", (<-late).body)
+		require.Equal(t, "late", <-late)
 	})
 }
 

@@ -86,7 +86,8 @@ func (b *bundle) abandon(index int64) {
 	b.Helper()
 	id := b.entry(index)
 	pending, err := b.client.XPendingExt(b.Context(), &redis.XPendingExtArgs{
-		Stream: queue.Stream, Group: queue.Group, Start: id, End: id, Count: 1}).Result()
+		Stream: queue.Stream, Group: queue.Group, Start: id, End: id, Count: 1,
+	}).Result()
 	require.NoError(b, err)
 	require.Len(b, pending, 1)
 	require.NoError(b, b.client.Do(b.Context(), "XCLAIM", queue.Stream, queue.Group, pending[0].Consumer, 0, id,
@@ -581,8 +582,10 @@ func TestOldestAgeIsThatOfTheFirstEntryNotAcknowledged(t *testing.T) {
 	require.NoError(t, q.Ensure(t.Context()))
 	for _, hours := range []int{3, 2, 1} {
 		id := fmt.Sprint(now.Add(-time.Duration(hours) * time.Hour).UnixMilli())
-		require.NoError(t, b.client.XAdd(t.Context(), &redis.XAddArgs{Stream: queue.Stream, ID: id,
-			Values: []any{"index", hours, "attempts", 0, "queued", 0}}).Err())
+		require.NoError(t, b.client.XAdd(t.Context(), &redis.XAddArgs{
+			Stream: queue.Stream, ID: id,
+			Values: []any{"index", hours, "attempts", 0, "queued", 0},
+		}).Err())
 	}
 	hours := func() int { return int(b.stats(q).OldestAge.Hours()) }
 
