@@ -16,7 +16,8 @@ import (
 	"github.com/fibstack/fibstack/e2e"
 )
 
-// short and long are bounds of indexes whose numbers are told in full, and by their ends only.
+// short and long are bounds of indexes whose numbers are told in full, and by their ends only. There are more long ones
+// for a target to run out of.
 var short, long = [2]int64{300, 4700}, [2]int64{5000, 99_999}
 
 func fresh(t *testing.T, bounds [2]int64) int64 {
@@ -26,7 +27,7 @@ func fresh(t *testing.T, bounds [2]int64) int64 {
 
 func TestEveryOperationIsDescribedAndAnswers(t *testing.T) {
 	t.Parallel()
-	index := fresh(t, short)
+	index := fresh(t, long)
 	target.Calculated(t, index)
 	contract := map[string]string{
 		"GET /":                      "/api/",
@@ -165,7 +166,7 @@ func TestAnIndexGoesFromPendingToDone(t *testing.T) {
 
 func TestAskingAgainChangesNothing(t *testing.T) {
 	t.Parallel()
-	index := fresh(t, short)
+	index := fresh(t, long)
 	first := target.Calculated(t, index)
 	require.Equal(t, "done", target.Ask(t, index))
 	require.Equal(t, "done", target.Ask(t, index))
@@ -174,7 +175,7 @@ func TestAskingAgainChangesNothing(t *testing.T) {
 
 func TestManyWhoAskAtOnceAskOnce(t *testing.T) {
 	t.Parallel()
-	index := fresh(t, short)
+	index := fresh(t, long)
 	answers := make(chan int)
 	const askers = 20
 	for range askers {
@@ -197,7 +198,7 @@ func TestManyWhoAskAtOnceAskOnce(t *testing.T) {
 
 func TestAnIndexMayBeANumber(t *testing.T) {
 	t.Parallel()
-	index := fresh(t, short)
+	index := fresh(t, long)
 	var submission struct{ Index string }
 	target.Post(t, fmt.Sprintf(` { "index" : %d } `, index)).JSON(t, &submission)
 	require.Equal(t, strconv.FormatInt(index, 10), submission.Index)
@@ -229,7 +230,7 @@ func TestStatsCountWhatIsThere(t *testing.T) {
 	require.NotNil(t, before.QueueDepth)
 	require.NotNil(t, before.Workers)
 	require.Positive(t, *before.Workers)
-	target.Calculated(t, fresh(t, short))
+	target.Calculated(t, fresh(t, long))
 	target.Get(t, "/api/stats").JSON(t, &after)
 	require.Greater(t, after.Counts["done"], before.Counts["done"])
 }

@@ -45,7 +45,7 @@ func TestManyMayListen(t *testing.T) {
 	for range 50 {
 		streams = append(streams, target.Listen(t))
 	}
-	index := fresh(t, short)
+	index := fresh(t, long)
 	target.Ask(t, index)
 	for _, stream := range streams {
 		require.Equal(t, "done", stream.Await(t, index).Status)

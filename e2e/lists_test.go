@@ -24,7 +24,7 @@ func askForSome(t *testing.T, count int) []int64 {
 	t.Helper()
 	var asked []int64
 	for range count {
-		index := fresh(t, short)
+		index := fresh(t, long)
 		target.Ask(t, index)
 		asked = append(asked, index)
 	}
@@ -125,7 +125,7 @@ func TestCurrentValuesShortenLongNumbers(t *testing.T) {
 
 func TestTheLastPageIsTheEnd(t *testing.T) {
 	t.Parallel()
-	target.Calculated(t, fresh(t, short))
+	target.Calculated(t, fresh(t, long))
 	// Nobody was asked for anything before the first cursor there can be.
 	var p page
 	target.Get(t, "/api/values?before=1").JSON(t, &p)
@@ -141,7 +141,7 @@ func TestTheLastPageIsTheEnd(t *testing.T) {
 
 func TestCalculationsAreListedByStatus(t *testing.T) {
 	t.Parallel()
-	index := fresh(t, short)
+	index := fresh(t, long)
 	target.Calculated(t, index)
 	for _, status := range []string{"pending", "done", "failed"} {
 		var p page

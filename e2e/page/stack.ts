@@ -75,8 +75,8 @@ export const testOnALine = test.extend<{ line: Line }>({
   },
 });
 
-/** Bounds of indexes whose numbers the api tells in full, and by their ends only. */
-export const SHORT = [300, 4_700] as const;
+/** Bounds of indexes whose numbers are folded, and of those known to the page by their ends only. */
+export const SHORT = [1_000, 4_700] as const;
 export const LONG = [5_000, 99_999] as const;
 
 /** Asks the api as others would: not in the browser, nor on its line. */
@@ -119,6 +119,9 @@ export function fibonacci(n: number): string {
   for (let i = 0; i < n; i++) [a, b] = [b, a + b];
   return a.toString();
 }
+
+/** What stands for a number of many digits. */
+export const ends = (digits: string) => `${digits.slice(0, 20)}…${digits.slice(-20)}`;
 
 /** Runs some steps and requires that the page was not loaded anew meanwhile. */
 export async function withoutReload(page: Page, steps: () => Promise<void>) {
