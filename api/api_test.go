@@ -268,6 +268,8 @@ func TestBadSubmissionsAreToldWhatIsWrong(t *testing.T) {
 		{"null", `{"index": null}`, 400, "Missing index", "index"},
 		{"missing", `{}`, 400, "Missing index", "index"},
 		{"unknown field", `{"index": 7, "colour": "red"}`, 400, "Unknown field", "colour"},
+		{"other letters", `{"Index": 7}`, 400, "Unknown field", "Index"},
+		{"null alone", `null`, 400, "Malformed body", ""},
 		{"no JSON", `index=7`, 400, "Malformed body", ""},
 		{"half JSON", `{"index": `, 400, "Malformed body", ""},
 		{"no body", ``, 400, "Malformed body", ""},
@@ -473,6 +475,8 @@ func TestBadParametersAreNamed(t *testing.T) {
 		"/values/all?status=done":              "status",
 		"/values?limit=1&limit=2":              "limit",
 		"/values?order=up":                     "order",
+		"/values?before=99999999999999999999":  "before",
+		"/values?limit=5&%ff=%":                "",
 		"/values?limit=9999999999999999999999": "limit",
 	} {
 		got := b.get(path)

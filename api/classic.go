@@ -48,7 +48,7 @@ func (s *server) current(w http.ResponseWriter, r *http.Request) {
 
 // classicPage reads a page in ascending order and sets the Link to the one before it.
 func (s *server) classicPage(w http.ResponseWriter, r *http.Request, values bool) ([]store.Calculation, bool) {
-	page, err := parsePage(r.URL.Query(), "limit", "before")
+	page, err := parsePage(r, "limit", "before")
 	if err != nil {
 		s.fail(w, r, err)
 		return nil, false

@@ -60,37 +60,28 @@ func (s *server) parseSubmission(w http.ResponseWriter, r *http.Request) (int64,
 		return 0, newProblem(http.StatusUnsupportedMediaType, "Unsupported media type",
 			`Send JSON with the header "Content-Type: application/json".`)
 	}
-	var body struct {
-		Index json.RawMessage `json:"index"`
-	}
-	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBodyBytes))
-	decoder.DisallowUnknownFields()
-	err := decoder.Decode(&body)
-	if err == nil {
-		// The body must end where the object ends; reading on also meets the limit.
-		if _, err = decoder.Token(); errors.Is(err, io.EOF) {
-			err = nil
-		} else if err == nil {
-			err = errors.New("more than one JSON value")
-		}
-	}
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		return 0, err
 	}
-	if err != nil {
-		if field, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-			p := newProblem(http.StatusBadRequest, "Unknown field", `The body has one field, "index", and not `+field+".")
-			p.Field = strings.Trim(field, `"`)
-			return 0, p
-		}
+	// Not a struct, which would take a field in other letters too.
+	var body map[string]json.RawMessage
+	if err != nil || json.Unmarshal(data, &body) != nil || body == nil {
 		return 0, newProblem(http.StatusBadRequest, "Malformed body", `The body must be JSON such as {"index": "7"}.`)
 	}
-	text := string(body.Index)
+	for field := range body {
+		if field != "index" {
+			p := newProblem(http.StatusBadRequest, "Unknown field", `The body has one field, "index", and no other.`)
+			p.Field = field
+			return 0, p
+		}
+	}
+	text := string(body["index"])
 	if text == "" || text == "null" {
 		return 0, errIndex(http.StatusBadRequest, "Missing index", `The body must have an index, such as {"index": "7"}.`)
 	}
 	var quoted string
-	if json.Unmarshal(body.Index, &quoted) == nil {
+	if json.Unmarshal(body["index"], &quoted) == nil {
 		text = quoted
 	}
 	index, err := parseIndex(text)
@@ -233,7 +224,7 @@ func (s *server) problemForBadRange(w http.ResponseWriter, r *http.Request) http
 
 // list answers with a page of summaries, the newest first.
 func (s *server) list(w http.ResponseWriter, r *http.Request) {
-	page, err := parsePage(r.URL.Query(), "status", "limit", "before")
+	page, err := parsePage(r, "status", "limit", "before")
 	if err != nil {
 		s.fail(w, r, err)
 		return
@@ -263,30 +254,32 @@ func (s *server) page(r *http.Request, page store.Page,
 }
 
 // parsePage reads a list's parameters and refuses any but the known ones.
-func parsePage(query url.Values, known ...string) (store.Page, error) {
+func parsePage(r *http.Request, known ...string) (store.Page, error) {
 	page := store.Page{Limit: defaultLimit}
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return page, newProblem(http.StatusBadRequest, "Invalid parameter", "The part after the ? is not properly encoded.")
+	}
 	for name, values := range query {
 		invalid := func(detail string) (store.Page, error) {
 			p := newProblem(http.StatusBadRequest, "Invalid parameter", detail)
 			p.Field = name
 			return page, p
 		}
-		value, number := values[0], int64(0)
-		if name == "limit" || name == "before" {
-			number, _ = strconv.ParseInt(value, 10, 64)
-		}
+		value := values[0]
+		number, err := strconv.ParseInt(value, 10, 64)
 		switch {
 		case !slices.Contains(known, name):
 			return invalid("There is no such parameter. There are: " + strings.Join(known, ", ") + ".")
 		case len(values) > 1:
 			return invalid("Give it once.")
 		case name == "limit":
-			if number < 1 || number > maxLimit {
+			if err != nil || number < 1 || number > maxLimit {
 				return invalid(fmt.Sprintf("It must be a whole number from 1 to %d.", maxLimit))
 			}
 			page.Limit = int(number)
 		case name == "before":
-			if number < 1 {
+			if err != nil || number < 1 {
 				return invalid("It must be a cursor that an earlier page gave.")
 			}
 			page.Before = number
