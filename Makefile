@@ -92,7 +92,7 @@ test-client: client/node_modules/.package-lock.json
 
 # Without a BASE_URL they start stacks of their own.
 test-e2e: test-packages build bin/goreman $(page_tests)
-	BASE_URL= go test -timeout 30m ./e2e/...
+	BASE_URL= go test -count=1 -timeout 30m ./e2e/...
 
 test-packages:
 	@tools/native/install $(test_packages)

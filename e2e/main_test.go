@@ -14,7 +14,6 @@ import (
 var target *e2e.Target
 
 func TestMain(m *testing.M) {
-	e2e.Uncached()
 	os.Exit(func() (code int) {
 		url := os.Getenv("BASE_URL")
 		if url == "" {

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -49,12 +48,6 @@ func Build(targets ...string) error {
 	return err
 }
 
-// Uncached has go test run the tests each time they are called for. It can't know by itself that a stack has changed;
-// without the log of what a test looks at it keeps no result. Call it from TestMain.
-func Uncached() {
-	flag.Parse()
-	_ = flag.Set("test.testlogfile", "")
-}
 
 // BuildStack builds what a stack runs from the sources as they are now.
 func BuildStack() error { return Build("build", "bin/goreman") }

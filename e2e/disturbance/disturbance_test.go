@@ -20,7 +20,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	e2e.Uncached()
 	if err := e2e.BuildStack(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

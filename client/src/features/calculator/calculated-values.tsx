@@ -1,5 +1,6 @@
 import { useInfiniteQuery, useQuery } from '@tanstack/react-query';
 import type { Calculation } from '../../api';
+import { BusyButton } from '../../components/busy-button';
 import { Panel } from '../../components/panel';
 import { ProblemMessage } from '../../components/problem-message';
 import { CalculationView } from './calculation-view';
@@ -22,9 +23,9 @@ export function CalculatedValues({ live }: { live: boolean }) {
         </ul>
       )}
       {hasNextPage && (
-        <button disabled={isFetchingNextPage} onClick={() => void fetchNextPage()}>
+        <BusyButton busy={isFetchingNextPage} onPress={() => void fetchNextPage()}>
           {isFetchingNextPage ? 'Loading…' : 'Older'}
-        </button>
+        </BusyButton>
       )}
     </Panel>
   );

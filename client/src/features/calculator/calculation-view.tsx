@@ -1,5 +1,6 @@
 import { useMutation } from '@tanstack/react-query';
 import { digitsUrl, getDigits, ProblemError, type Calculation } from '../../api';
+import { BusyButton } from '../../components/busy-button';
 import { ProblemMessage } from '../../components/problem-message';
 import { formatDigits, formatSeconds } from './format';
 import { useAsk } from './queries';
@@ -54,15 +55,15 @@ function TakeAway({ index }: { index: string }) {
   return (
     <>
       <div className="actions">
-        <button
-          onClick={() => {
+        <BusyButton
+          busy={copy.isPending}
+          onPress={() => {
             copy.mutate();
           }}
           onBlur={copy.reset}
-          disabled={copy.isPending}
         >
           {copy.isSuccess ? 'Copied' : 'Copy'} <span className="visually-hidden">F({index})</span>
-        </button>
+        </BusyButton>
         <a href={digitsUrl(index)} download={`fibonacci-${index}.txt`}>
           Download <span className="visually-hidden">F({index})</span>
         </a>
@@ -96,14 +97,14 @@ function AskAgain({ index }: { index: string }) {
   return (
     <>
       <div className="actions">
-        <button
-          onClick={() => {
+        <BusyButton
+          busy={ask.isPending}
+          onPress={() => {
             ask.mutate(index);
           }}
-          disabled={ask.isPending}
         >
           Ask again <span className="visually-hidden">for F({index})</span>
-        </button>
+        </BusyButton>
       </div>
       {ask.isError && <ProblemMessage role="alert" error={ask.error} />}
     </>
