@@ -59,7 +59,7 @@ down: ## Stop the stack and keep its data
 
 clean: ## Stop the stack and remove its data
 	@tools/native/stack clean
-	@$(if $(filter docker,$(MODE)),docker compose down --volumes)
+	@$(if $(filter docker,$(MODE)),$(compose_dev) down --volumes)
 
 build: bin/api bin/worker client/dist/index.html ## Build the programs and the page
 
