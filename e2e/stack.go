@@ -48,7 +48,6 @@ func Build(targets ...string) error {
 	return err
 }
 
-
 // BuildStack builds what a stack runs from the sources as they are now.
 func BuildStack() error { return Build("build", "bin/goreman") }
 
