@@ -1,0 +1,592 @@
+package charts
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/apiserver/pkg/endpoints/deprecation"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/openapi"
+	"k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
+	"sigs.k8s.io/kubectl-validate/pkg/openapiclient"
+	"sigs.k8s.io/kubectl-validate/pkg/validator"
+)
+
+const chart = "../../charts/fibstack"
+
+// kubernetes are the versions that the chart supports, as far as their schemas are at hand: kubeVersion of Chart.yaml
+// says the oldest.
+var kubernetes = []string{"1.30", "1.31", "1.32", "1.33", "1.34", "1.35"}
+
+// crds are modules that hold the definitions of objects that are not Kubernetes' own, and the folder of these.
+var crds = map[string]string{
+	"sigs.k8s.io/gateway-api@v1.6.1":                             "config/crd/standard",
+	"github.com/prometheus-operator/prometheus-operator@v0.85.0": "example/prometheus-operator-crd",
+	"github.com/kedacore/keda/v2@v2.21.0":                        "config/crd/bases",
+}
+
+var helms = map[string]string{"Helm 3": "helm.sh/helm/v3/cmd/helm", "Helm 4": "helm.sh/helm/v4/cmd/helm"}
+
+// valueSets are the files of values that everything is tested with; "" is none.
+func valueSets(t *testing.T) []string {
+	t.Helper()
+	sets, err := filepath.Glob(chart + "/ci/*-values.yaml")
+	require.NoError(t, err)
+	require.NotEmpty(t, sets)
+	return append(sets, "", chart+"/values-production.yaml")
+}
+
+type rendering struct {
+	objects []*unstructured.Unstructured
+	err     error
+}
+
+var renderings sync.Map
+
+// render returns the objects of a release named "release" in the namespace "space".
+func render(t *testing.T, helm, values string) []*unstructured.Unstructured {
+	t.Helper()
+	once, _ := renderings.LoadOrStore(helm+values, sync.OnceValue(func() rendering {
+		args := []string{"tool", helms[helm], "template", "release", chart, "--namespace", "space", "--kube-version", kubernetes[0]}
+		if values != "" {
+			args = append(args, "--values", values)
+		}
+		out, err := exec.Command("go", args...).Output()
+		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+			err = fmt.Errorf("%w: %s", err, exit.Stderr)
+		}
+		if err != nil {
+			return rendering{err: err}
+		}
+		var r rendering
+		documents := yaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(out)))
+		for {
+			document, err := documents.Read()
+			if errors.Is(err, io.EOF) {
+				return r
+			}
+			object := &unstructured.Unstructured{}
+			if document, err = yaml.ToJSON(document); err == nil && string(document) != "null" {
+				err = object.UnmarshalJSON(document)
+				r.objects = append(r.objects, object)
+			}
+			if err != nil {
+				return rendering{err: err}
+			}
+		}
+	}))
+	r := once.(func() rendering)()
+	require.NoError(t, r.err)
+	require.NotEmpty(t, r.objects)
+	return r.objects
+}
+
+// each runs a test for every set of values.
+func each(t *testing.T, test func(t *testing.T, objects []*unstructured.Unstructured)) {
+	t.Helper()
+	for _, values := range valueSets(t) {
+		t.Run(strings.TrimSuffix(filepath.Base(values), ".yaml"), func(t *testing.T) {
+			t.Parallel()
+			test(t, render(t, "Helm 4", values))
+		})
+	}
+}
+
+func TestLint(t *testing.T) {
+	t.Parallel()
+	for _, helm := range helms {
+		for _, values := range valueSets(t) {
+			args := []string{"tool", helm, "lint", "--strict", chart, "--kube-version", kubernetes[0]}
+			if values != "" {
+				args = append(args, "--values", values)
+			}
+			out, err := exec.Command("go", args...).CombinedOutput()
+			require.NoErrorf(t, err, "%s", out)
+		}
+	}
+}
+
+var update = flag.Bool("update", false, "write what is generated into the chart")
+
+// TestGeneratedFilesAreCurrent makes the chart's schema and README of its values.
+func TestGeneratedFilesAreCurrent(t *testing.T) {
+	t.Parallel()
+	folder := filepath.Join(t.TempDir(), "fibstack")
+	require.NoError(t, os.CopyFS(folder, os.DirFS(chart)))
+	for _, args := range [][]string{
+		{"helm-values-schema-json", "--config", folder + "/.schema.yaml", "--values", folder + "/values.yaml", "--output", folder + "/values.schema.json"},
+		{"helm-docs", "--chart-search-root", folder, "--sort-values-order", "file"},
+	} {
+		out, err := exec.Command("go", append([]string{"tool"}, args...)...).CombinedOutput()
+		require.NoErrorf(t, err, "%s", out)
+	}
+	for _, file := range []string{"values.schema.json", "README.md"} {
+		want, err := os.ReadFile(filepath.Join(folder, file))
+		require.NoError(t, err)
+		if *update {
+			require.NoError(t, os.WriteFile(filepath.Join(chart, file), want, 0o644))
+		}
+		got, err := os.ReadFile(filepath.Join(chart, file))
+		require.NoError(t, err)
+		require.Truef(t, bytes.Equal(want, got), "%s is stale: make charts", file)
+	}
+}
+
+func ref(object *unstructured.Unstructured) string { return object.GetKind() + "/" + object.GetName() }
+
+func TestBothHelmsRenderTheSame(t *testing.T) {
+	t.Parallel()
+	for _, values := range valueSets(t) {
+		comparable := func(helm string) map[string]any {
+			objects := map[string]any{}
+			for _, object := range render(t, helm, values) {
+				object = object.DeepCopy()
+				if object.GetKind() == "Secret" {
+					delete(object.Object, "data") // random
+				}
+				objects[ref(object)] = object.Object
+			}
+			return objects
+		}
+		require.Equal(t, comparable("Helm 3"), comparable("Helm 4"))
+	}
+}
+
+// definitions returns a folder with all custom resource definitions.
+var definitions = sync.OnceValues(func() (fs.FS, error) {
+	folder, err := os.MkdirTemp("", "crds")
+	if err != nil {
+		return nil, err
+	}
+	for module, path := range crds {
+		// Named by version, so that it is neither required by this module nor drags in what it requires itself.
+		out, err := exec.Command("go", "mod", "download", "-json", module).Output()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w: %s", module, err, out)
+		}
+		var download struct{ Dir string }
+		if err := json.Unmarshal(out, &download); err != nil {
+			return nil, err
+		}
+		if err := os.CopyFS(filepath.Join(folder, filepath.Base(path)+strings.Split(module, "@v")[1]), os.DirFS(filepath.Join(download.Dir, path))); err != nil {
+			return nil, err
+		}
+	}
+	return os.DirFS(folder), nil
+})
+
+func TestKubernetesKnowsEveryField(t *testing.T) {
+	t.Parallel()
+	require.Subset(t, openapiclient.HardcodedBuiltinVersions, kubernetes)
+	require.Equal(t, kubernetes[len(kubernetes)-1], openapiclient.HardcodedBuiltinVersions[len(openapiclient.HardcodedBuiltinVersions)-1],
+		"there are schemas of a newer version")
+	files, err := definitions()
+	require.NoError(t, err)
+	folders, err := fs.ReadDir(files, ".")
+	require.NoError(t, err)
+	clients := []openapi.Client{}
+	for _, folder := range folders {
+		sub, err := fs.Sub(files, folder.Name())
+		require.NoError(t, err)
+		clients = append(clients, openapiclient.NewLocalCRDFiles(sub))
+	}
+	for _, version := range kubernetes {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			v, err := validator.New(openapiclient.NewComposite(append(clients, openapiclient.NewHardcodedBuiltins(version))...))
+			require.NoError(t, err)
+			for _, values := range valueSets(t) {
+				for _, object := range render(t, "Helm 4", values) {
+					document, err := object.MarshalJSON()
+					require.NoError(t, err)
+					_, parsed, err := v.Parse(document)
+					require.NoErrorf(t, err, "%s of %q", ref(object), values)
+					require.NoErrorf(t, v.Validate(parsed), "%s of %q", ref(object), values)
+				}
+			}
+		})
+	}
+}
+
+func TestNoAPIIsDeprecated(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, objects []*unstructured.Unstructured) {
+		for _, object := range objects {
+			typed, err := scheme.Scheme.New(object.GroupVersionKind())
+			if runtime.IsNotRegisteredError(err) {
+				continue // a custom resource
+			}
+			require.NoError(t, err)
+			require.Empty(t, deprecation.WarningMessage(typed), ref(object))
+		}
+	})
+}
+
+type pod struct {
+	owner    string
+	metadata metav1.ObjectMeta
+	spec     corev1.PodSpec
+}
+
+func (p pod) containers() []corev1.Container {
+	return slices.Concat(p.spec.InitContainers, p.spec.Containers)
+}
+
+func into[T any](t *testing.T, object *unstructured.Unstructured) T {
+	t.Helper()
+	var typed T
+	require.NoError(t, runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &typed))
+	return typed
+}
+
+func pods(t *testing.T, objects []*unstructured.Unstructured) []pod {
+	t.Helper()
+	var all []pod
+	for _, object := range objects {
+		switch object.GetKind() {
+		case "Deployment":
+			d := into[appsv1.Deployment](t, object)
+			all = append(all, pod{ref(object), d.Spec.Template.ObjectMeta, d.Spec.Template.Spec})
+		case "StatefulSet":
+			s := into[appsv1.StatefulSet](t, object)
+			all = append(all, pod{ref(object), s.Spec.Template.ObjectMeta, s.Spec.Template.Spec})
+		case "Pod":
+			p := into[corev1.Pod](t, object)
+			all = append(all, pod{ref(object), p.ObjectMeta, p.Spec})
+		}
+	}
+	require.NotEmpty(t, all)
+	return all
+}
+
+func TestPodsAreRestricted(t *testing.T) {
+	t.Parallel()
+	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+	require.NoError(t, err)
+	each(t, func(t *testing.T, objects []*unstructured.Unstructured) {
+		for _, p := range pods(t, objects) {
+			results := evaluator.EvaluatePod(api.LevelVersion{Level: api.LevelRestricted, Version: api.LatestVersion()}, &p.metadata, &p.spec)
+			if verdict := policy.AggregateCheckResults(results); !verdict.Allowed {
+				t.Errorf("%s: %s", p.owner, verdict.ForbiddenDetail())
+			}
+			require.NotNil(t, p.spec.AutomountServiceAccountToken, p.owner)
+			require.False(t, *p.spec.AutomountServiceAccountToken, p.owner)
+			for _, c := range p.containers() {
+				name := p.owner + " " + c.Name
+				require.NotNil(t, c.SecurityContext.ReadOnlyRootFilesystem, name)
+				require.True(t, *c.SecurityContext.ReadOnlyRootFilesystem, name)
+			}
+		}
+	})
+}
+
+func TestContainersAreComplete(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, objects []*unstructured.Unstructured) {
+		for _, p := range pods(t, objects) {
+			for _, c := range p.containers() {
+				name := p.owner + " " + c.Name
+				require.False(t, c.Resources.Requests.Cpu().IsZero(), name)
+				require.False(t, c.Resources.Requests.Memory().IsZero(), name)
+				require.False(t, c.Resources.Limits.Memory().IsZero(), name)
+				require.Regexp(t, `(:[^:/]+|@sha256:[0-9a-f]{64})$`, c.Image, name)
+				require.NotRegexp(t, `:latest$`, c.Image, name)
+				seen := map[string]bool{}
+				for _, e := range c.Env {
+					require.Falsef(t, seen[e.Name], "%s has two variables %s", name, e.Name)
+					seen[e.Name] = true
+				}
+			}
+			if strings.HasPrefix(p.owner, "Pod/") {
+				continue // of a test, which ends by itself
+			}
+			for _, c := range p.spec.Containers {
+				require.NotNil(t, c.StartupProbe, p.owner)
+				require.NotNil(t, c.LivenessProbe, p.owner)
+				require.NotNil(t, c.ReadinessProbe, p.owner)
+			}
+		}
+	})
+}
+
+// TestReferencesLead follows every name that one object has of another, as a typing error in one is no error in Kubernetes.
+func TestReferencesLead(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, objects []*unstructured.Unstructured) {
+		known := map[string]*unstructured.Unstructured{}
+		for _, object := range objects {
+			require.NotContains(t, known, ref(object))
+			known[ref(object)] = object
+			require.Contains(t, []string{"space", ""}, object.GetNamespace(), ref(object))
+		}
+		all := pods(t, objects)
+		selected := func(selector map[string]string) []pod {
+			return slices.DeleteFunc(slices.Clone(all), func(p pod) bool {
+				return !labels.SelectorFromSet(selector).Matches(labels.Set(p.metadata.Labels))
+			})
+		}
+		named := func(pods []pod, port string) bool {
+			return len(pods) > 0 && !slices.ContainsFunc(pods, func(p pod) bool {
+				return !slices.ContainsFunc(p.containers(), func(c corev1.Container) bool {
+					return slices.ContainsFunc(c.Ports, func(p corev1.ContainerPort) bool { return p.Name == port })
+				})
+			})
+		}
+		// What the values name instead of the chart.
+		ours := func(name string) bool { return strings.HasPrefix(name, "release-") }
+		for _, p := range all {
+			if name := p.spec.ServiceAccountName; name != "default" {
+				require.Contains(t, known, "ServiceAccount/"+name, p.owner)
+			}
+			for _, c := range p.containers() {
+				for _, from := range c.EnvFrom {
+					require.Contains(t, known, "ConfigMap/"+from.ConfigMapRef.Name, p.owner)
+				}
+				for _, e := range c.Env {
+					if e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil && ours(e.ValueFrom.SecretKeyRef.Name) {
+						secret := known["Secret/"+e.ValueFrom.SecretKeyRef.Name]
+						require.NotNil(t, secret, p.owner)
+						require.Contains(t, secret.Object["data"], e.ValueFrom.SecretKeyRef.Key, p.owner)
+					}
+				}
+				for _, mount := range c.VolumeMounts {
+					found := slices.ContainsFunc(p.spec.Volumes, func(v corev1.Volume) bool { return v.Name == mount.Name })
+					claimed := known[p.owner].GetKind() == "StatefulSet" && mount.Name == "data"
+					require.Truef(t, found || claimed, "%s mounts %s", p.owner, mount.Name)
+				}
+			}
+		}
+		for _, object := range objects {
+			spec := func(path ...string) map[string]string {
+				found, _, err := unstructured.NestedStringMap(object.Object, append([]string{"spec"}, path...)...)
+				require.NoError(t, err)
+				return found
+			}
+			list := func(path ...string) []any {
+				found, _, err := unstructured.NestedSlice(object.Object, append([]string{"spec"}, path...)...)
+				require.NoError(t, err)
+				return found
+			}
+			switch object.GetKind() {
+			case "Service":
+				service := into[corev1.Service](t, object)
+				for _, port := range service.Spec.Ports {
+					require.True(t, named(selected(service.Spec.Selector), port.TargetPort.String()), ref(object))
+				}
+			case "PodDisruptionBudget":
+				require.NotEmpty(t, selected(spec("selector", "matchLabels")), ref(object))
+			case "HorizontalPodAutoscaler", "ScaledObject":
+				target := known["Deployment/"+spec("scaleTargetRef")["name"]]
+				require.NotNil(t, target, ref(object))
+				_, has, _ := unstructured.NestedFieldNoCopy(target.Object, "spec", "replicas")
+				require.False(t, has, "%s would set the replicas back with every upgrade", ref(target))
+				for _, trigger := range list("triggers") {
+					if name, has, _ := unstructured.NestedString(trigger.(map[string]any), "authenticationRef", "name"); has {
+						require.Contains(t, known, "TriggerAuthentication/"+name)
+					}
+				}
+			case "Ingress":
+				for _, rule := range into[networkingv1.Ingress](t, object).Spec.Rules {
+					for _, path := range rule.HTTP.Paths {
+						service := known["Service/"+path.Backend.Service.Name]
+						require.NotNil(t, service)
+						require.True(t, slices.ContainsFunc(into[corev1.Service](t, service).Spec.Ports, func(p corev1.ServicePort) bool {
+							return p.Name == path.Backend.Service.Port.Name
+						}))
+					}
+				}
+			case "HTTPRoute":
+				for _, rule := range list("rules") {
+					backend := rule.(map[string]any)["backendRefs"].([]any)[0].(map[string]any)
+					service := known["Service/"+backend["name"].(string)]
+					require.NotNil(t, service)
+					require.True(t, slices.ContainsFunc(into[corev1.Service](t, service).Spec.Ports, func(p corev1.ServicePort) bool {
+						return int64(p.Port) == backend["port"]
+					}))
+				}
+			case "ServiceMonitor":
+				selector := labels.SelectorFromSet(spec("selector", "matchLabels"))
+				port := list("endpoints")[0].(map[string]any)["port"]
+				require.True(t, slices.ContainsFunc(objects, func(o *unstructured.Unstructured) bool {
+					return o.GetKind() == "Service" && selector.Matches(labels.Set(o.GetLabels())) &&
+						slices.ContainsFunc(into[corev1.Service](t, o).Spec.Ports, func(p corev1.ServicePort) bool { return p.Name == port })
+				}), ref(object))
+			case "PodMonitor":
+				port := list("podMetricsEndpoints")[0].(map[string]any)["port"].(string)
+				require.True(t, named(selected(spec("selector", "matchLabels")), port), ref(object))
+			}
+		}
+	})
+}
+
+// TestPoliciesAllowTheArrowsOnly asks for each pair of the release's pods whether one may reach a port of the other.
+func TestPoliciesAllowTheArrowsOnly(t *testing.T) {
+	t.Parallel()
+	objects := render(t, "Helm 4", chart+"/ci/everything-values.yaml")
+	all := pods(t, objects)
+	var policies []networkingv1.NetworkPolicy
+	for _, object := range objects {
+		if object.GetKind() == "NetworkPolicy" {
+			policies = append(policies, into[networkingv1.NetworkPolicy](t, object))
+		}
+	}
+	component := func(p pod) string { return p.metadata.Labels["app.kubernetes.io/component"] }
+	matches := func(s metav1.LabelSelector, p pod) bool {
+		selector, err := metav1.LabelSelectorAsSelector(&s)
+		require.NoError(t, err)
+		return selector.Matches(labels.Set(p.metadata.Labels))
+	}
+	// Whether a policy of one side names the other side and the port.
+	allowed := func(self, other pod, port corev1.ContainerPort, rules func(networkingv1.NetworkPolicy) ([][]networkingv1.NetworkPolicyPeer, [][]networkingv1.NetworkPolicyPort)) bool {
+		applies, permits := false, false
+		for _, policy := range policies {
+			if !matches(policy.Spec.PodSelector, self) {
+				continue
+			}
+			applies = true
+			require.Len(t, policy.Spec.PolicyTypes, 2)
+			peers, ports := rules(policy)
+			for i := range peers {
+				peer := len(peers[i]) == 0 || slices.ContainsFunc(peers[i], func(p networkingv1.NetworkPolicyPeer) bool {
+					return p.NamespaceSelector == nil && p.PodSelector != nil && matches(*p.PodSelector, other)
+				})
+				number := slices.ContainsFunc(ports[i], func(p networkingv1.NetworkPolicyPort) bool {
+					return *p.Port == intstr.FromString(port.Name) || *p.Port == intstr.FromInt32(port.ContainerPort)
+				})
+				permits = permits || peer && number
+			}
+		}
+		require.True(t, applies, self.owner)
+		return permits
+	}
+	ingress := func(p networkingv1.NetworkPolicy) (peers [][]networkingv1.NetworkPolicyPeer, ports [][]networkingv1.NetworkPolicyPort) {
+		for _, rule := range p.Spec.Ingress {
+			peers, ports = append(peers, rule.From), append(ports, rule.Ports)
+		}
+		return peers, ports
+	}
+	egress := func(p networkingv1.NetworkPolicy) (peers [][]networkingv1.NetworkPolicyPeer, ports [][]networkingv1.NetworkPolicyPort) {
+		for _, rule := range p.Spec.Egress {
+			peers, ports = append(peers, rule.To), append(ports, rule.Ports)
+		}
+		return peers, ports
+	}
+	var arrows []string
+	for _, from := range all {
+		for _, to := range all {
+			for _, c := range to.containers() {
+				for _, port := range c.Ports {
+					if allowed(from, to, port, egress) && allowed(to, from, port, ingress) {
+						arrows = append(arrows, component(from)+" -> "+component(to)+" "+port.Name)
+					}
+				}
+			}
+		}
+	}
+	require.ElementsMatch(t, []string{
+		"api -> postgresql postgresql", "api -> redis redis",
+		"worker -> postgresql postgresql", "worker -> redis redis",
+		"test -> api http", "test -> client http",
+	}, arrows)
+}
+
+// TestQueriesAreOfMetricsThatExist reads the rules and the dashboards, and the source for the names of metrics.
+func TestQueriesAreOfMetricsThatExist(t *testing.T) {
+	t.Parallel()
+	var source strings.Builder
+	for _, file := range []string{"api/metrics.go", "worker/metrics.go", "internal/service/ops.go"} {
+		text, err := os.ReadFile(filepath.Join("../..", file))
+		require.NoError(t, err)
+		source.Write(text)
+	}
+	check := func(t *testing.T, where, query string) {
+		t.Helper()
+		// What Grafana fills in.
+		query = strings.NewReplacer("$__rate_interval", "5m", "$__range", "1h", "$__interval", "1m").Replace(query)
+		expression, err := parser.NewParser(parser.Options{}).ParseExpr(query)
+		require.NoErrorf(t, err, "%s: %s", where, query)
+		for _, selectors := range parser.ExtractSelectors(expression) {
+			for _, matcher := range selectors {
+				if matcher.Name == "__name__" && strings.HasPrefix(matcher.Value, "fibstack_") {
+					name := regexp.MustCompile(`_(bucket|sum|count)$`).ReplaceAllString(matcher.Value, "")
+					require.Contains(t, source.String(), `"`+name+`"`, where)
+				}
+			}
+		}
+	}
+
+	rules, err := filepath.Glob(chart + "/rules/*.yaml")
+	require.NoError(t, err)
+	require.NotEmpty(t, rules)
+	for _, file := range rules {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		var groups struct {
+			Groups []struct {
+				Rules []struct {
+					Alert, Record, Expr string
+					Annotations         map[string]string
+				}
+			}
+		}
+		require.NoError(t, yaml.Unmarshal(text, &groups))
+		for _, group := range groups.Groups {
+			for _, rule := range group.Rules {
+				check(t, rule.Alert+rule.Record, rule.Expr)
+				require.NotEmpty(t, rule.Annotations["summary"], rule.Alert)
+				require.NotEmpty(t, rule.Annotations["description"], rule.Alert)
+			}
+		}
+	}
+
+	dashboards, err := filepath.Glob(chart + "/dashboards/*.json")
+	require.NoError(t, err)
+	require.NotEmpty(t, dashboards)
+	for _, file := range dashboards {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		var dashboard struct {
+			Panels []struct {
+				Title      string
+				Datasource struct{ UID string }
+				Targets    []struct{ Expr string }
+			}
+		}
+		require.NoError(t, json.Unmarshal(text, &dashboard))
+		for _, panel := range dashboard.Panels {
+			if len(panel.Targets) == 0 {
+				continue
+			}
+			require.Equal(t, "${datasource}", panel.Datasource.UID, panel.Title)
+			for _, target := range panel.Targets {
+				check(t, panel.Title, target.Expr)
+			}
+		}
+	}
+}
