@@ -26,10 +26,10 @@ test_packages := $(run_packages) chromium gcc libc6-dev # for the race detector
 page_tests := e2e/page/node_modules/.package-lock.json
 
 .PHONY: help up up-docker up-native run-packages dev logs status down clean build bin/api bin/worker images \
-	test test-go test-client test-e2e test-packages e2e lint lint-go lint-npm lint-shell lint-docker
+	test test-go test-client test-e2e charts test-charts test-packages e2e lint lint-go lint-npm lint-shell lint-docker
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: up-$$(MODE) ## Start the stack, or rebuild and restart it; MODE=docker or native, default: docker if an engine answers
 up-docker up-native dev: export PORT := $(PORT)
@@ -93,6 +93,13 @@ test-client: client/node_modules/.package-lock.json
 # Without a BASE_URL they start stacks of their own.
 test-e2e: test-packages build bin/goreman $(page_tests)
 	BASE_URL= go test -count=1 -timeout 30m ./e2e/...
+
+charts: ## Make the Helm chart's README and the schema of its values
+	go -C tools/charts test -count=1 -run TestGeneratedFilesAreCurrent -update .
+
+test-charts: ## Test the Helm chart
+	go tool -modfile=tools/charts/go.mod helm-unittest charts/fibstack
+	go -C tools/charts test -count=1 .
 
 test-packages:
 	@tools/native/install $(test_packages)
