@@ -112,6 +112,7 @@ lint: lint-go lint-npm lint-shell lint-docker ## Check formatting and style of e
 lint-go:
 	go tool -modfile=tools/go.mod golangci-lint fmt --diff
 	go tool -modfile=tools/go.mod golangci-lint run
+	cd tools/charts && go tool -modfile=../go.mod golangci-lint run
 	git ls-files '*go.mod' | xargs dirname | xargs -I {} go -C {} mod tidy -diff
 
 lint-npm: client/node_modules/.package-lock.json $(page_tests)

@@ -163,7 +163,7 @@ func ref(object *unstructured.Unstructured) string { return object.GetKind() + "
 func TestBothHelmsRenderTheSame(t *testing.T) {
 	t.Parallel()
 	for _, values := range valueSets(t) {
-		comparable := func(helm string) map[string]any {
+		comparableObjects := func(helm string) map[string]any {
 			objects := map[string]any{}
 			for _, object := range render(t, helm, values) {
 				object = object.DeepCopy()
@@ -174,7 +174,7 @@ func TestBothHelmsRenderTheSame(t *testing.T) {
 			}
 			return objects
 		}
-		require.Equal(t, comparable("Helm 3"), comparable("Helm 4"))
+		require.Equal(t, comparableObjects("Helm 3"), comparableObjects("Helm 4"))
 	}
 }
 
