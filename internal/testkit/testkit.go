@@ -44,17 +44,18 @@ func (s *Server) Addr() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.
 // Redis starts a Redis of the test's own.
 func Redis(t testing.TB) *Server {
 	t.Helper()
-	s, err := newServer("redis", redisReady)
-	require.NoError(t, err)
-	t.Cleanup(s.remove)
-	require.NoError(t, s.Start())
-	return s
+	return start(t, "redis", redisReady)
 }
 
 // Postgres starts a PostgreSQL of the test's own, for tests that stop it. Others take a Database, which is quicker.
 func Postgres(t testing.TB) *Server {
 	t.Helper()
-	s, err := newServer("postgres", postgresReady)
+	return start(t, "postgres", postgresReady)
+}
+
+func start(t testing.TB, program string, ready func(addr string) error) *Server {
+	t.Helper()
+	s, err := newServer(program, ready)
 	require.NoError(t, err)
 	t.Cleanup(s.remove)
 	require.NoError(t, s.Start())
