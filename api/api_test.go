@@ -702,3 +702,33 @@ func TestTheReadmeHasEveryVariable(t *testing.T) {
 	t.Parallel()
 	testkit.RequireInReadme(t, &Config{}, &store.Config{}, &service.Config{}, &service.Redis{})
 }
+
+func TestTheProgramMigratesServesAndStops(t *testing.T) {
+	postgres, database := testkit.Database(t)
+	redisServer := testkit.Redis(t)
+	var ports [2]string
+	for i := range ports {
+		port, err := testkit.FreePort()
+		require.NoError(t, err)
+		ports[i] = "127.0.0.1:" + strconv.Itoa(port)
+	}
+	for name, value := range map[string]string{
+		"PGHOST": postgres.Host, "PGPORT": strconv.Itoa(postgres.Port), "PGDATABASE": database, "PGSSLMODE": "disable",
+		"REDIS_HOST": redisServer.Host, "REDIS_PORT": strconv.Itoa(redisServer.Port),
+		"API_ADDR": ports[0], "OPS_ADDR": ports[1], "MIGRATE_ON_START": "false",
+	} {
+		t.Setenv(name, value)
+	}
+	require.ErrorIs(t, run(t.Context(), []string{"migrate", "twice"}), service.ErrUsage)
+	require.Error(t, run(t.Context(), []string{"healthcheck"}), "nothing runs yet")
+	require.NoError(t, run(t.Context(), []string{"migrate"}))
+
+	ctx, stop := context.WithCancel(t.Context())
+	stopped := make(chan error, 1)
+	go func() { stopped <- run(ctx, nil) }()
+	require.Eventually(t, func() bool { return run(t.Context(), []string{"healthcheck"}) == nil }, time.Minute, 10*time.Millisecond)
+	b := &bundle{t: t, url: "http://" + ports[0], client: &http.Client{Transport: newContract(t)}}
+	b.ask(7)
+	stop()
+	require.NoError(t, <-stopped)
+}

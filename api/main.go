@@ -9,6 +9,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -47,12 +48,10 @@ func run(ctx context.Context, args []string) error {
 	if err := service.Load(&base, &redisConfig, &postgres, &cfg); err != nil {
 		return err
 	}
-	switch {
-	case len(args) == 0:
-	case len(args) == 1 && args[0] == "migrate":
-		service.New(name, base)
-		return migrateOnce(ctx, postgres)
-	case len(args) == 1 && args[0] == "healthcheck":
+	command := strings.Join(args, " ")
+	switch command {
+	case "", "migrate":
+	case "healthcheck":
 		return service.HealthCheck(ctx, base)
 	default:
 		return service.Usagef("usage: api [migrate|healthcheck]")
@@ -64,6 +63,9 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	defer db.Close()
+	if command == "migrate" {
+		return migrate(ctx, db)
+	}
 	client, err := redisConfig.Client()
 	if err != nil {
 		return err
@@ -80,15 +82,6 @@ func run(ctx context.Context, args []string) error {
 		work = append(work, func(ctx context.Context) error { return migrate(ctx, db) })
 	}
 	return s.Run(ctx, work...)
-}
-
-func migrateOnce(ctx context.Context, postgres store.Config) error {
-	db, err := store.Open(postgres, name)
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	return migrate(ctx, db)
 }
 
 // migrate tries until the database is there and migrated, or the context ends.

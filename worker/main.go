@@ -7,6 +7,7 @@ package main
 import (
 	"context"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/fibstack/fibstack/internal/cache"
@@ -40,9 +41,9 @@ func run(ctx context.Context, args []string) error {
 	if err := service.Load(&base, &redisConfig, &postgres, &cfg); err != nil {
 		return err
 	}
-	switch {
-	case len(args) == 0:
-	case len(args) == 1 && args[0] == "healthcheck":
+	switch strings.Join(args, " ") {
+	case "":
+	case "healthcheck":
 		return service.HealthCheck(ctx, base)
 	default:
 		return service.Usagef("usage: worker [healthcheck]")

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -475,4 +476,28 @@ func TestMetricsFollowTheConventions(t *testing.T) {
 func TestTheReadmeHasEveryVariable(t *testing.T) {
 	t.Parallel()
 	testkit.RequireInReadme(t, &Config{}, &store.Config{}, &service.Config{}, &service.Redis{})
+}
+
+func TestTheProgramWorksAndStops(t *testing.T) {
+	postgres, database := testkit.Database(t)
+	b := setupOn(t, postgres, database)
+	port, err := testkit.FreePort()
+	require.NoError(t, err)
+	for name, value := range map[string]string{
+		"PGHOST": postgres.Host, "PGPORT": strconv.Itoa(postgres.Port), "PGDATABASE": database, "PGSSLMODE": "disable",
+		"REDIS_HOST": b.redisServer.Host, "REDIS_PORT": strconv.Itoa(b.redisServer.Port),
+		"OPS_ADDR": "127.0.0.1:" + strconv.Itoa(port),
+	} {
+		t.Setenv(name, value)
+	}
+	require.ErrorIs(t, run(t.Context(), []string{"harder"}), service.ErrUsage)
+
+	ctx, stop := context.WithCancel(t.Context())
+	stopped := make(chan error, 1)
+	go func() { stopped <- run(ctx, nil) }()
+	b.eventually(func() bool { return run(t.Context(), []string{"healthcheck"}) == nil }, "ready")
+	b.ask(7)
+	require.Equal(t, "13", *b.waitFor(7, store.Done).Value)
+	stop()
+	require.NoError(t, <-stopped)
 }

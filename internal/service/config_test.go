@@ -1,7 +1,10 @@
 package service_test
 
 import (
+	"context"
+	"errors"
 	"os"
+	"os/exec"
 	"testing"
 	"time"
 
@@ -56,4 +59,31 @@ func TestRedisCAFileMustHoldACertificate(t *testing.T) {
 	_, err := service.Redis{Host: "localhost", Port: 6379, TLS: true, CAFile: file}.Client()
 	require.ErrorIs(t, err, service.ErrUsage)
 	require.ErrorContains(t, err, "holds no PEM certificate")
+}
+
+// TestMain lets the tests run this program as a process that does nothing but read its configuration.
+func TestMain(m *testing.M) {
+	if os.Getenv("BE_A_PROCESS") != "" {
+		service.Main(func(context.Context, []string) error {
+			var cfg service.Config
+			return service.Load(&cfg)
+		})
+	}
+	os.Exit(m.Run())
+}
+
+func TestAWronglyConfiguredProcessExitsWithTwoAndSaysWhy(t *testing.T) {
+	program, err := os.Executable()
+	require.NoError(t, err)
+	command := exec.Command(program)
+	command.Env = append(os.Environ(), "BE_A_PROCESS=yes")
+	require.NoError(t, command.Run())
+
+	command = exec.Command(program)
+	command.Env = append(os.Environ(), "BE_A_PROCESS=yes", "LOG_LEVEL=loud")
+	output, err := command.CombinedOutput()
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	require.True(t, ok, "%v", err)
+	require.Equal(t, 2, exit.ExitCode())
+	require.Contains(t, string(output), `LOG_LEVEL="loud" must be one of debug, info, warn, error`)
 }
