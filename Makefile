@@ -26,7 +26,7 @@ test_packages := $(run_packages) chromium gcc libc6-dev # for the race detector
 page_tests := e2e/page/node_modules/.package-lock.json
 
 .PHONY: help up up-docker up-native run-packages dev logs status down clean build bin/api bin/worker images \
-	test test-go test-client test-e2e charts test-charts test-packages e2e lint lint-go lint-npm lint-shell lint-docker
+	test test-go test-client test-e2e charts test-charts kind-up kind-down e2e-kind test-packages e2e lint lint-go lint-npm lint-shell lint-docker
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -100,6 +100,15 @@ charts: ## Make the Helm chart's README and the schema of its values
 test-charts: ## Test the Helm chart
 	go tool -modfile=tools/charts/go.mod helm-unittest charts/fibstack
 	go -C tools/charts test -count=1 .
+
+kind-up: ## Make a local Kubernetes cluster with an ingress controller and the images
+	k8s/kind up
+
+kind-down: ## Remove it
+	k8s/kind down
+
+e2e-kind: ## Run the acceptance tests and disturbances on a kind cluster of their own
+	k8s/e2e
 
 test-packages:
 	@tools/native/install $(test_packages)
