@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -120,7 +119,7 @@ func allowedMethods(router *mux.Router, r *http.Request) []string {
 			allowed = append(allowed, method)
 		}
 	}
-	return slices.Compact(allowed)
+	return allowed
 }
 
 func (s *server) hello(w http.ResponseWriter, _ *http.Request) {

@@ -121,6 +121,16 @@ func (b *bundle) waitFor(index int64, status store.Status) store.Calculation {
 	return c
 }
 
+// listen hears what is announced from now on.
+func (b *bundle) listen() *redis.PubSub {
+	b.t.Helper()
+	subscription := b.redis.Subscribe(b.t.Context(), events.Channel)
+	b.t.Cleanup(func() { _ = subscription.Close() })
+	_, err := subscription.Receive(b.t.Context())
+	require.NoError(b.t, err)
+	return subscription
+}
+
 // waitForEmptyQueue waits until nothing is queued or taken.
 func (b *bundle) waitForEmptyQueue() {
 	b.t.Helper()
@@ -151,10 +161,7 @@ func hang(began chan<- struct{}) func(context.Context, uint64) ([]byte, error) {
 func TestAJobIsCalculatedStoredCachedAndAnnounced(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	subscription := b.redis.Subscribe(t.Context(), events.Channel)
-	defer subscription.Close()
-	_, err := subscription.Receive(t.Context())
-	require.NoError(t, err)
+	subscription := b.listen()
 
 	w := b.start(fib.Digits)
 	b.ask(100)
@@ -249,10 +256,7 @@ func TestAResultIsStoredThoughTheWorkerStops(t *testing.T) {
 func TestAFailingCalculationIsTriedAgainAndThenFailed(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	subscription := b.redis.Subscribe(t.Context(), events.Channel)
-	defer subscription.Close()
-	_, err := subscription.Receive(t.Context())
-	require.NoError(t, err)
+	subscription := b.listen()
 	var tries atomic.Int64
 	w := b.start(func(context.Context, uint64) ([]byte, error) {
 		if tries.Add(1) == 2 {
