@@ -21,7 +21,10 @@ compose_dev := docker compose -f docker-compose.yml -f docker-compose.dev.yml
 MODE ?= $(shell (timeout 10 docker info && docker compose version) >/dev/null 2>&1 && echo docker || echo native)
 RUNNING = $(if $(shell tools/native/stack status 2>/dev/null),native,$(MODE))
 
-run_packages := postgresql redis-server nginx gettext-base curl
+MONITORING := $(or $(MONITORING),$(shell sed -nE "s/^MONITORING=[\"']?([0-9]+).*/\1/p" .env 2>/dev/null))
+
+monitoring_packages := prometheus prometheus-alertmanager prometheus-nginx-exporter prometheus-postgres-exporter prometheus-redis-exporter
+run_packages := postgresql redis-server nginx gettext-base curl $(if $(filter 1,$(MONITORING)),$(monitoring_packages))
 test_packages := $(run_packages) chromium gcc libc6-dev # for the race detector
 page_tests := e2e/page/node_modules/.package-lock.json
 
@@ -39,7 +42,7 @@ up-docker:
 	@echo "The stack answers at http://localhost:$(PORT)"
 
 up-native: run-packages build bin/goreman
-	@tools/native/stack up
+	@MONITORING=$(MONITORING) tools/native/stack up
 
 run-packages:
 	@tools/native/install $(run_packages)
