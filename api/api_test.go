@@ -25,6 +25,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/fibstack/fibstack/internal/cache"
 	"github.com/fibstack/fibstack/internal/events"
@@ -678,6 +679,61 @@ func TestMetricsCountByRouteTemplate(t *testing.T) {
 	b.ask(8)
 	metric(`fibstack_queue_up 0`)
 	metric(`fibstack_enqueue_failures_total 1`)
+}
+
+func TestSubmissionsAreCountedByWhatBecameOfThem(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.ask(7, 7, 8)
+	b.complete(7, "13")
+	require.Equal(t, http.StatusOK, b.post(`{"index": "7"}`).status)
+	_, err := b.store.Fail(t.Context(), 8, "the reason")
+	require.NoError(t, err)
+	b.ask(8)
+	require.NoError(t, testutil.GatherAndCompare(b.registry, strings.NewReader(`
+# HELP fibstack_submissions_total Requests for a calculation that were accepted. new: recorded, or recorded again after a failure; waiting: was waiting already; done: was finished already.
+# TYPE fibstack_submissions_total counter
+fibstack_submissions_total{outcome="done"} 1
+fibstack_submissions_total{outcome="new"} 3
+fibstack_submissions_total{outcome="waiting"} 1
+`), "fibstack_submissions_total"))
+	families, err := b.registry.Gather()
+	require.NoError(t, err)
+	for _, family := range families {
+		if family.GetName() == "fibstack_job_stage_duration_seconds" {
+			// The job of 8 was still on the stream when it was asked for again.
+			require.EqualValues(t, 2, family.GetMetric()[0].GetHistogram().GetSampleCount())
+		}
+	}
+}
+
+func TestWhatClientsInventMakesNoMetrics(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *Config) { c.MaxBacklog = 100_000 })
+	b.client = http.DefaultClient // the contract is not what is tested here
+	visit := func(i int) {
+		b.post(fmt.Sprintf(`{"index": %d}`, i))
+		b.get(fmt.Sprintf("/values/%d", i))
+		b.get(fmt.Sprintf("/nothing/%d?q=%d", i, i), "User-Agent", strconv.Itoa(i), "X-Request-Id", strconv.Itoa(i))
+		b.do(fmt.Sprintf("INVENTED%d", i), fmt.Sprintf("/values/%d/digits", i), "")
+	}
+	visit(1)
+	before, err := testutil.GatherAndCount(b.registry)
+	require.NoError(t, err)
+	const many, atOnce = 10_000, 8
+	var group errgroup.Group
+	for worker := range atOnce {
+		group.Go(func() error {
+			for i := 2 + worker; i <= many; i += atOnce {
+				visit(i)
+			}
+			return nil
+		})
+	}
+	require.NoError(t, group.Wait())
+	after, err := testutil.GatherAndCount(b.registry)
+	require.NoError(t, err)
+	require.Equal(t, before, after)
 }
 
 func TestTheLogLineOfARequestCarriesItsID(t *testing.T) {

@@ -12,16 +12,32 @@ import (
 
 	"github.com/fibstack/fibstack/internal/events"
 	"github.com/fibstack/fibstack/internal/queue"
+	"github.com/fibstack/fibstack/internal/service"
 )
 
 // scrapeTimeout bounds the question to Redis that a scrape asks, well below Prometheus's own limit of 10 s.
 const scrapeTimeout = 2 * time.Second
+
+// Outcomes of a request for a calculation.
+const (
+	submittedNew     = "new"
+	submittedWaiting = "waiting"
+	submittedDone    = "done"
+)
+
+// queueing is the stage of a job that the api measures.
+const queueing = "queue"
+
+// eventsRoute is the route of requests that last as long as their clients like.
+const eventsRoute = "/events"
 
 // metrics are all that the api measures itself.
 type metrics struct {
 	requests        *prometheus.CounterVec
 	durations       *prometheus.HistogramVec
 	inFlight        prometheus.Gauge
+	submissions     *prometheus.CounterVec
+	stages          *prometheus.HistogramVec
 	enqueueFailures prometheus.Counter
 	cacheLookups    *prometheus.CounterVec
 }
@@ -32,15 +48,19 @@ func newMetrics(registry prometheus.Registerer, router *mux.Router, jobs *queue.
 			Name: "fibstack_http_requests_total",
 			Help: "Requests answered, by method, route template and status code.",
 		}, []string{"method", "route", "code"}),
-		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "fibstack_http_request_duration_seconds",
-			Help:    "Time from a request's headers to the end of its answer, without event streams.",
-			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
-		}, []string{"method", "route"}),
+		durations: service.NewDurations("fibstack_http_request_duration_seconds",
+			"Time from a request's headers to the end of its answer, without event streams.",
+			[]float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}, "method", "route"),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "fibstack_http_requests_in_flight",
 			Help: "Requests being answered, event streams included.",
 		}),
+		submissions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "fibstack_submissions_total",
+			Help: "Requests for a calculation that were accepted. new: recorded, or recorded again after a failure; " +
+				"waiting: was waiting already; done: was finished already.",
+		}, []string{"outcome"}),
+		stages: service.NewStageDurations(queueing),
 		enqueueFailures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "fibstack_enqueue_failures_total",
 			Help: "Requests recorded while Redis did not take the job; the sweeper queues them.",
@@ -49,6 +69,9 @@ func newMetrics(registry prometheus.Registerer, router *mux.Router, jobs *queue.
 			Name: "fibstack_cache_lookups_total",
 			Help: "Look-ups of finished calculations in Redis, by result.",
 		}, []string{"result"}),
+	}
+	for _, outcome := range []string{submittedNew, submittedWaiting, submittedDone} {
+		m.submissions.WithLabelValues(outcome)
 	}
 	for _, result := range []string{"hit", "miss", "error"} {
 		m.cacheLookups.WithLabelValues(result)
@@ -60,11 +83,15 @@ func newMetrics(registry prometheus.Registerer, router *mux.Router, jobs *queue.
 			if method == http.MethodPost {
 				code = http.StatusAccepted
 			}
-			m.requests.WithLabelValues(method, routeTemplate(route), strconv.Itoa(code))
+			template := routeTemplate(route)
+			m.requests.WithLabelValues(method, template, strconv.Itoa(code))
+			if template != eventsRoute {
+				m.durations.WithLabelValues(method, template)
+			}
 		}
 		return err
 	})
-	registry.MustRegister(m.requests, m.durations, m.inFlight, m.enqueueFailures, m.cacheLookups,
+	registry.MustRegister(m.requests, m.durations, m.inFlight, m.submissions, m.stages, m.enqueueFailures, m.cacheLookups,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "fibstack_event_streams",
 			Help: "Event streams that are open.",
@@ -84,7 +111,7 @@ func (m *metrics) observe(method, route string, got httpsnoop.Metrics) {
 		method = "other" // a client may invent any number of methods
 	}
 	m.requests.WithLabelValues(method, route, strconv.Itoa(got.Code)).Inc()
-	if route != "/events" {
+	if route != eventsRoute {
 		m.durations.WithLabelValues(method, route).Observe(got.Duration.Seconds())
 	}
 }

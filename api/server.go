@@ -92,7 +92,7 @@ func (s *server) routes() *mux.Router {
 		get("/stats", s.stats)
 		get("/version", s.version)
 		get("/openapi.yaml", s.openapi)
-		router.HandleFunc(prefix+"/events", s.events).Methods(http.MethodGet)
+		router.HandleFunc(prefix+eventsRoute, s.events).Methods(http.MethodGet)
 		router.HandleFunc(prefix+"/values", s.submit).Methods(http.MethodPost)
 	}
 	router.HandleFunc("/api", s.hello).Methods(http.MethodGet, http.MethodHead)

@@ -41,16 +41,21 @@ func (s *server) submit(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	c, err := s.store.Request(r.Context(), index, s.cfg.MaxBacklog)
+	c, recorded, err := s.store.Request(r.Context(), index, s.cfg.MaxBacklog)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	status := http.StatusOK
-	if c.Status == store.Pending {
-		status = http.StatusAccepted
-		s.enqueue(r, index)
+	status, outcome := http.StatusOK, submittedDone
+	switch {
+	case recorded:
+		status, outcome = http.StatusAccepted, submittedNew
+		s.enqueue(r, index, time.Now())
+	case c.Status == store.Pending:
+		status, outcome = http.StatusAccepted, submittedWaiting
+		s.enqueue(r, index, c.RequestedAt)
 	}
+	s.metrics.submissions.WithLabelValues(outcome).Inc()
 	writeJSON(w, status, map[string]any{"working": true, "index": strconv.FormatInt(index, 10), "status": c.Status})
 }
 
@@ -111,14 +116,19 @@ func isDigits(text string) bool {
 	return text != "" && strings.Trim(text, "0123456789") == ""
 }
 
-// enqueue hands an index to the workers. Without Redis the request stands all the same: it is on disk.
-func (s *server) enqueue(r *http.Request, index int64) {
+// enqueue hands an index to the workers, unless it is queued already. Without Redis the request stands all the same: it
+// is on disk since it was committed.
+func (s *server) enqueue(r *http.Request, index int64, committed time.Time) {
 	ctx, cancel := context.WithTimeout(r.Context(), queueTimeout)
 	defer cancel()
-	if _, err := s.queue.Add(ctx, "", index); err != nil {
+	added, err := s.queue.Add(ctx, "", index)
+	if err != nil {
 		s.metrics.enqueueFailures.Inc()
 		s.log.WarnContext(r.Context(), "not queued; the sweeper will", "index", index, "error", err,
 			"requestId", requestID(r.Context()))
+	}
+	if added > 0 {
+		s.metrics.stages.WithLabelValues(queueing).Observe(max(0, time.Since(committed).Seconds()))
 	}
 }
 

@@ -89,8 +89,8 @@ func newPause() *backoff.ExponentialBackOff {
 // process sees one job to one of the outcomes, and keeps its claim meanwhile.
 func (p *pool) process(ctx context.Context, job *queue.Job) {
 	log := p.log.With("index", job.Index, "attempt", job.Attempt)
-	if job.Attempt == 1 {
-		p.metrics.wait.Observe(time.Since(job.QueuedAt).Seconds())
+	if job.First {
+		p.metrics.passed(waiting, since(job.QueuedAt))
 	}
 	p.metrics.running.Inc()
 	defer p.metrics.running.Dec()
@@ -179,8 +179,10 @@ func (p *pool) work(ctx context.Context, job *queue.Job) (outcome string, err er
 		return retried, err
 	}
 	took := time.Since(start)
-	p.metrics.compute.Observe(took.Seconds())
+	p.metrics.passed(calculating, took)
+	p.metrics.calculations.WithLabelValues(sizeOf(job.Index)).Observe(took.Seconds())
 
+	start = time.Now()
 	// What is calculated is stored even if the worker is told to stop meanwhile.
 	c, err = p.patiently(ctx, func(ctx context.Context) (store.Calculation, error) {
 		return p.store.Complete(context.WithoutCancel(ctx), job.Index, digits, took)
@@ -191,9 +193,18 @@ func (p *pool) work(ctx context.Context, job *queue.Job) (outcome string, err er
 	if err != nil {
 		return retried, err
 	}
-	p.announce(ctx, c)
+	p.metrics.passed(storing, time.Since(start))
+
+	start = time.Now()
+	if p.announce(ctx, c) {
+		p.metrics.passed(announcing, time.Since(start))
+	}
+	p.metrics.durations.WithLabelValues(sizeOf(job.Index)).Observe(since(c.RequestedAt).Seconds())
 	return done, nil
 }
+
+// since is the time since a moment by another machine's clock, which may be ahead of this one's.
+func since(moment time.Time) time.Duration { return max(0, time.Since(moment)) }
 
 // safely calculates, and turns a panic into an error.
 func (p *pool) safely(ctx context.Context, index int64) (digits []byte, err error) {
@@ -234,8 +245,9 @@ func (p *pool) patiently(ctx context.Context, operation func(context.Context) (s
 		}))
 }
 
-// announce tells the cache and whoever listens. Both may miss it: the truth is in PostgreSQL.
-func (p *pool) announce(ctx context.Context, c store.Calculation) {
+// announce tells the cache and whoever listens, and reports whether it could. Both may miss it: the truth is in
+// PostgreSQL.
+func (p *pool) announce(ctx context.Context, c store.Calculation) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
 	data, err := json.Marshal(c)
@@ -246,4 +258,5 @@ func (p *pool) announce(ctx context.Context, c store.Calculation) {
 	if err != nil {
 		p.log.Warn("not announced", "index", c.Index, "error", err)
 	}
+	return err == nil
 }

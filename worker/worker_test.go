@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
@@ -105,7 +106,7 @@ func (b *bundle) ask(indexes ...int64) {
 func (b *bundle) record(indexes ...int64) {
 	b.t.Helper()
 	for _, index := range indexes {
-		_, err := b.store.Request(b.t.Context(), index, 1_000_000)
+		_, _, err := b.store.Request(b.t.Context(), index, 1_000_000)
 		require.NoError(b.t, err)
 	}
 }
@@ -181,6 +182,28 @@ func TestAJobIsCalculatedStoredCachedAndAnnounced(t *testing.T) {
 	require.JSONEq(t, string(want), string(cached))
 	b.waitForEmptyQueue()
 	b.eventually(func() bool { return w.outcomes(done) == 1 }, "the metric")
+	for _, stage := range []string{waiting, calculating, storing, announcing} {
+		require.EqualValues(t, 1, count(t, w.metrics.stages.WithLabelValues(stage)), stage)
+	}
+	require.EqualValues(t, 1, count(t, w.metrics.calculations.WithLabelValues("1e3")))
+	require.EqualValues(t, 1, count(t, w.metrics.durations.WithLabelValues("1e3")))
+}
+
+// count is the number of observations of a histogram.
+func count(t *testing.T, histogram prometheus.Observer) uint64 {
+	t.Helper()
+	var metric dto.Metric
+	require.NoError(t, histogram.(prometheus.Metric).Write(&metric))
+	return metric.GetHistogram().GetSampleCount()
+}
+
+func TestTheSizeOfAnIndexIsThePowerOfTenThatItDoesNotExceed(t *testing.T) {
+	t.Parallel()
+	for index, size := range map[int64]string{
+		0: "1e3", 1000: "1e3", 1001: "1e4", 100_000: "1e5", 100_001: "1e6", 100_000_000: "1e8", 100_000_001: "1e8",
+	} {
+		require.Equal(t, size, sizeOf(index), index)
+	}
 }
 
 func TestALongNumberIsNotCached(t *testing.T) {
@@ -230,8 +253,11 @@ func TestAStoppedWorkerGivesItsJobBack(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 1, stats.Lag, "at once for others to take")
 
-	b.start(fib.Digits)
+	next := b.start(fib.Digits)
 	require.Equal(t, 1, b.waitFor(7, store.Done).Attempts, "being stopped is no attempt")
+	require.EqualValues(t, 1, count(t, w.metrics.stages.WithLabelValues(waiting)))
+	require.Zero(t, count(t, w.metrics.stages.WithLabelValues(calculating)))
+	require.Zero(t, count(t, next.metrics.stages.WithLabelValues(waiting)), "it waited for its first worker only once")
 }
 
 func TestAResultIsStoredThoughTheWorkerStops(t *testing.T) {
@@ -275,6 +301,10 @@ func TestAFailingCalculationIsTriedAgainAndThenFailed(t *testing.T) {
 
 	b.waitForEmptyQueue()
 	b.eventually(func() bool { return w.outcomes(retried) == 3 && w.outcomes(failed) == 1 }, "the metrics")
+	require.EqualValues(t, 1, count(t, w.metrics.stages.WithLabelValues(waiting)))
+	for _, stage := range []string{calculating, storing, announcing} {
+		require.Zero(t, count(t, w.metrics.stages.WithLabelValues(stage)), stage)
+	}
 	dead, err := b.redis.XRange(t.Context(), queue.Dead, "-", "+").Result()
 	require.NoError(t, err)
 	require.Len(t, dead, 1)

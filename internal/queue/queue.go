@@ -12,7 +12,8 @@
 //
 // The keys share one hash slot, so that a cluster can run the scripts, and nothing newer than Redis 7.0 is used:
 //
-//	{fib}:jobs    the stream: index, attempts counted so far, queued (Unix milliseconds), trace, reason
+//	{fib}:jobs    the stream: index, attempts counted so far, queued (Unix milliseconds), trace, reason, and taken,
+//	              which is 1 if a worker had the job before
 //	{fib}:queued  hash, index → id of its entry: a mark that counts only while that entry is in the stream
 //	{fib}:dead    the stream of jobs that were given up: index, attempts, queued, trace, reason
 //
@@ -84,6 +85,8 @@ type Job struct {
 	Index int64
 	// Attempt is 1 at the first delivery and grows with each that was not given back by Return.
 	Attempt int
+	// First is whether this is the first delivery of the job: neither Retry, Return nor a crash brought it back.
+	First bool
 	// QueuedAt is when the job was added, by Redis's clock; it outlives Return and Retry.
 	QueuedAt time.Time
 	// Trace is what Add was given.
@@ -134,7 +137,7 @@ local added = 0
 for i = 4, #ARGV do
   local id = redis.call('HGET', queued, ARGV[i])
   if not id or #redis.call('XRANGE', stream, id, id) == 0 then
-    add(ARGV[i], 0, now, ARGV[3], '')
+    add(ARGV[i], 0, now, ARGV[3], '', '')
     added = added + 1
   end
 end
@@ -253,8 +256,8 @@ func (q *Queue) accept(ctx context.Context, id string, deliveries int64, fields 
 	attempts, err2 := strconv.Atoi(text("attempts"))
 	queued, err3 := strconv.ParseInt(text("queued"), 10, 64)
 	job := &Job{
-		Index: index, Attempt: attempts + int(deliveries), QueuedAt: time.UnixMilli(queued),
-		Trace: text("trace"), Reason: text("reason"), id: id, deliveries: deliveries,
+		Index: index, Attempt: attempts + int(deliveries), First: deliveries == 1 && text("taken") == "",
+		QueuedAt: time.UnixMilli(queued), Trace: text("trace"), Reason: text("reason"), id: id, deliveries: deliveries,
 	}
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return nil, q.Bury(ctx, job, fmt.Sprintf("not a job: %v", fields))
@@ -293,7 +296,7 @@ func (q *Queue) Retry(ctx context.Context, job *Job, reason string) error {
 var requeueScript = script(`
 if not ours() then return 0 end
 finish()
-add(index, ARGV[6], ARGV[7], ARGV[8], ARGV[9])
+add(index, ARGV[6], ARGV[7], ARGV[8], ARGV[9], 1)
 return 1`)
 
 func (q *Queue) requeue(ctx context.Context, job *Job, attempts int, reason string) error {
@@ -400,9 +403,9 @@ local function fields(list)
   return map
 end
 
-local function add(index, attempts, since, trace, reason)
-  local id = redis.call('XADD', stream, '*',
-    'index', index, 'attempts', attempts, 'queued', since, 'trace', trace, 'reason', reason)
+local function add(index, attempts, since, trace, reason, taken)
+  local id = redis.call('XADD', stream, '*', 'index', index, 'attempts', attempts, 'queued', since,
+    'trace', trace, 'reason', reason, 'taken', taken)
   redis.call('HSET', queued, index, id)
 end
 

@@ -321,6 +321,8 @@ func TestACrashedWorkersJobGoesToAnotherAndCountsTheAttempt(t *testing.T) {
 
 	require.Equal(t, int64(1), job.Index)
 	require.Equal(t, 2, job.Attempt)
+	require.True(t, lost.First)
+	require.False(t, job.First)
 	require.Equal(t, "a trace", job.Trace)
 	require.Equal(t, lost.QueuedAt, job.QueuedAt)
 }
@@ -424,6 +426,8 @@ func TestAReturnedJobIsAtOnceAvailableAndCountsNoAttempt(t *testing.T) {
 	require.NoError(t, got.err)
 	require.Equal(t, int64(1), got.job.Index)
 	require.Equal(t, 1, got.job.Attempt)
+	require.True(t, returned.First)
+	require.False(t, got.job.First)
 	require.Equal(t, "a trace", got.job.Trace)
 	require.Equal(t, returned.QueuedAt, got.job.QueuedAt)
 	require.ErrorIs(t, stopping.Return(t.Context(), returned), queue.ErrLost)

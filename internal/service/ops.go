@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -10,11 +9,7 @@ import (
 	"net/http/pprof"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"github.com/redis/go-redis/extra/redisprometheus/v9"
-	"github.com/redis/go-redis/v9"
 )
 
 // opsTimeout bounds a readiness check and a health check's request; orchestrators rarely wait longer.
@@ -111,29 +106,4 @@ func HealthCheck(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("%s answered %s", url, response.Status)
 	}
 	return nil
-}
-
-// PoolCollectors measure the pools of connections to PostgreSQL and Redis.
-func PoolCollectors(db *sql.DB, client *redis.Client) []prometheus.Collector {
-	return []prometheus.Collector{
-		collectors.NewDBStatsCollector(db, "fibstack"),
-		redisprometheus.NewCollector("fibstack", "redis", client),
-	}
-}
-
-// newRegistry holds what every process measures: itself, the Go runtime and its build.
-func newRegistry(name string) *prometheus.Registry {
-	registry := prometheus.NewRegistry()
-	version := Version()
-	build := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "fibstack_build_info",
-		Help: "The build that runs, by its labels; always 1.",
-		ConstLabels: prometheus.Labels{
-			"service": name, "version": version.Version, "commit": version.Commit, "goversion": version.GoVersion,
-		},
-	})
-	build.Set(1)
-	registry.MustRegister(build, collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return registry
 }

@@ -62,7 +62,8 @@ type Calculation struct {
 	Head  *string `db:"head" json:"head,omitempty"`
 	Tail  *string `db:"tail" json:"tail,omitempty"`
 	// Attempts counts the attempts begun, without those that a stopping worker gave back.
-	Attempts       int        `db:"attempts" json:"attempts"`
+	Attempts int `db:"attempts" json:"attempts"`
+	// RequestedAt is when the index was first asked for, or asked for again after it had failed.
 	RequestedAt    time.Time  `db:"requested_at" json:"requestedAt"`
 	CompletedAt    *time.Time `db:"completed_at" json:"completedAt,omitempty"`
 	ComputeSeconds *float64   `db:"compute_seconds" json:"computeSeconds,omitempty"`
@@ -114,13 +115,14 @@ func (s *Store) Ready(ctx context.Context) error {
 	return known(err)
 }
 
-// Request records that an index is asked for and returns its calculation: a new one, the one that is there already,
-// or, where that had failed, the same put back to pending. It fails with ErrBacklog, and records nothing, when
-// maxBacklog indexes are pending and this would be one more; requests at the same moment may exceed that slightly.
-func (s *Store) Request(ctx context.Context, index int64, maxBacklog int) (Calculation, error) {
-	c, err := s.Get(ctx, index)
+// Request records that an index is asked for and returns its calculation. recorded tells a new one, or a failed one
+// put back to pending, from one that was pending or done already, of which nothing changes. It fails with ErrBacklog,
+// and records nothing, when maxBacklog indexes are pending and this would be one more; requests at the same moment may
+// exceed that slightly.
+func (s *Store) Request(ctx context.Context, index int64, maxBacklog int) (c Calculation, recorded bool, err error) {
+	c, err = s.Get(ctx, index)
 	if err == nil && c.Status != Failed || err != nil && !errors.Is(err, ErrNotFound) {
-		return c, err
+		return c, false, err
 	}
 	// The count stops at the limit and reads calculations_status_seq alone.
 	err = s.db.GetContext(ctx, &c, `
@@ -128,18 +130,18 @@ func (s *Store) Request(ctx context.Context, index int64, maxBacklog int) (Calcu
 		SELECT $1
 		WHERE (SELECT count(*) FROM (SELECT FROM calculations WHERE status = 'pending' LIMIT $2) pending) < $2
 		ON CONFLICT (index) DO UPDATE
-		SET status = 'pending', attempts = 0, completed_at = NULL, error = NULL
+		SET status = 'pending', attempts = 0, requested_at = now(), completed_at = NULL, error = NULL
 		WHERE c.status = 'failed'
 		RETURNING `+columns, index, maxBacklog)
 	if !errors.Is(err, sql.ErrNoRows) {
-		return c, known(err)
+		return c, err == nil, known(err)
 	}
 	// Either somebody else was quicker, or the backlog is full.
 	c, err = s.Get(ctx, index)
 	if errors.Is(err, ErrNotFound) || err == nil && c.Status == Failed {
-		return Calculation{}, ErrBacklog
+		return Calculation{}, false, ErrBacklog
 	}
-	return c, err
+	return c, false, err
 }
 
 // Get returns the calculation of an index, or ErrNotFound.

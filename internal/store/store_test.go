@@ -48,7 +48,7 @@ func setup(t *testing.T) *store.Store {
 func request(t *testing.T, s *store.Store, indexes ...int64) {
 	t.Helper()
 	for _, index := range indexes {
-		_, err := s.Request(t.Context(), index, noLimit)
+		_, _, err := s.Request(t.Context(), index, noLimit)
 		require.NoError(t, err)
 	}
 }
@@ -70,18 +70,19 @@ func TestMigrateByManyAtOnceHappensOnce(t *testing.T) {
 func TestAskingTwiceIsAskingOnce(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
-	first, err := s.Request(t.Context(), 7, noLimit)
+	first, recorded, err := s.Request(t.Context(), 7, noLimit)
 	require.NoError(t, err)
 	require.Equal(t, store.Pending, first.Status)
+	require.True(t, recorded)
 	require.Zero(t, first.Attempts)
 	require.WithinDuration(t, time.Now(), first.RequestedAt, time.Minute)
 
 	var group errgroup.Group
 	for range 8 {
 		group.Go(func() error {
-			again, err := s.Request(t.Context(), 7, noLimit)
-			if err == nil && again.Seq != first.Seq {
-				t.Errorf("asked as %d and again as %d", first.Seq, again.Seq)
+			again, recorded, err := s.Request(t.Context(), 7, noLimit)
+			if err == nil && (again.Seq != first.Seq || recorded) {
+				t.Errorf("asked as %d and again as %d, recorded %v", first.Seq, again.Seq, recorded)
 			}
 			return err
 		})
@@ -97,17 +98,17 @@ func TestAFullBacklogTakesOnlyWhatIsKnown(t *testing.T) {
 	s := setup(t)
 	request(t, s, 1, 2, 3)
 
-	_, err := s.Request(t.Context(), 4, 3)
+	_, _, err := s.Request(t.Context(), 4, 3)
 	require.ErrorIs(t, err, store.ErrBacklog)
 	_, err = s.Get(t.Context(), 4)
 	require.ErrorIs(t, err, store.ErrNotFound)
 
-	_, err = s.Request(t.Context(), 2, 3)
+	_, _, err = s.Request(t.Context(), 2, 3)
 	require.NoError(t, err, "an index that waits already")
 
 	_, err = s.Complete(t.Context(), 1, []byte("1"), time.Second)
 	require.NoError(t, err)
-	_, err = s.Request(t.Context(), 4, 3)
+	_, _, err = s.Request(t.Context(), 4, 3)
 	require.NoError(t, err, "there is room again")
 }
 
@@ -124,13 +125,15 @@ func TestAFailedIndexCanBeAskedForAgain(t *testing.T) {
 	require.Equal(t, 5, failed.Attempts)
 	require.NotNil(t, failed.CompletedAt)
 
-	again, err := s.Request(t.Context(), 7, noLimit)
+	again, recorded, err := s.Request(t.Context(), 7, noLimit)
 	require.NoError(t, err)
 	require.Equal(t, store.Pending, again.Status)
 	require.Zero(t, again.Attempts)
 	require.Nil(t, again.Error)
 	require.Nil(t, again.CompletedAt)
 	require.Equal(t, failed.Seq, again.Seq)
+	require.True(t, recorded)
+	require.True(t, again.RequestedAt.After(failed.RequestedAt), "it waits since it was asked for again")
 }
 
 func TestAShortNumberStandsInItsCalculation(t *testing.T) {
@@ -309,7 +312,7 @@ func TestAStoppedServerIsUnavailableAndComesBack(t *testing.T) {
 	request(t, s, 7)
 
 	server.Stop()
-	_, err := s.Request(t.Context(), 8, noLimit)
+	_, _, err := s.Request(t.Context(), 8, noLimit)
 	require.ErrorIs(t, err, store.ErrUnavailable)
 	_, err = s.Get(t.Context(), 7)
 	require.ErrorIs(t, err, store.ErrUnavailable)
