@@ -21,6 +21,7 @@ compose_dev := docker compose -f docker-compose.yml -f docker-compose.dev.yml
 MODE ?= $(shell (timeout 10 docker info && docker compose version) >/dev/null 2>&1 && echo docker || echo native)
 RUNNING = $(if $(shell tools/native/stack status 2>/dev/null),native,$(MODE))
 
+monitoring_profile = $(if $(filter 1,$(MONITORING)),--profile monitoring)
 MONITORING := $(or $(MONITORING),$(shell sed -nE "s/^MONITORING=[\"']?([0-9]+).*/\1/p" .env 2>/dev/null))
 
 monitoring_packages := prometheus prometheus-alertmanager prometheus-nginx-exporter prometheus-postgres-exporter prometheus-redis-exporter
@@ -28,7 +29,7 @@ run_packages := postgresql redis-server nginx gettext-base curl $(if $(filter 1,
 test_packages := $(run_packages) chromium gcc libc6-dev # for the race detector
 page_tests := e2e/page/node_modules/.package-lock.json
 
-.PHONY: help up up-docker up-native run-packages dev logs status down clean build bin/api bin/worker images \
+.PHONY: help up up-docker up-grafana up-native run-packages dev logs status down clean build bin/api bin/worker images \
 	test test-go test-client test-e2e charts test-charts kind-up kind-down e2e-kind test-packages e2e lint lint-go lint-npm lint-shell lint-docker
 
 help: ## Show this list
@@ -38,8 +39,17 @@ up: up-$$(MODE) ## Start the stack, or rebuild and restart it; MODE=docker or na
 up-docker up-native dev: export PORT := $(PORT)
 
 up-docker:
-	docker compose up --build --detach --wait --remove-orphans || { docker compose logs --tail 40; exit 1; }
+	docker compose $(monitoring_profile) up --build --detach --wait --remove-orphans || { docker compose $(monitoring_profile) logs --tail 40; exit 1; }
 	@echo "The stack answers at http://localhost:$(PORT)"
+	$(if $(monitoring_profile),@$(MAKE) --no-print-directory up-grafana)
+
+# Last, for its image is the one that may not be had.
+up-grafana:
+	@if docker compose --profile monitoring --profile grafana up --detach --no-recreate grafana; then \
+		docker compose --profile grafana port grafana 3000 | sed 's|^|Grafana: http://|'; \
+	else \
+		echo "Grafana does not run; all the rest does. With a way to its registry: docker compose pull grafana, then this again." >&2; \
+	fi
 
 up-native: run-packages build bin/goreman
 	@MONITORING=$(MONITORING) tools/native/stack up
@@ -51,18 +61,18 @@ dev: ## Start the stack in Docker with hot reload of the Go code and the page, a
 	$(compose_dev) up --build
 
 logs: ## Follow the logs
-	@$(if $(filter native,$(RUNNING)),tools/native/stack logs,docker compose logs --follow)
+	@$(if $(filter native,$(RUNNING)),tools/native/stack logs,docker compose --profile '*' logs --follow)
 
 status: ## Show what runs
-	@$(if $(filter native,$(RUNNING)),tools/native/stack status,docker compose ps)
+	@$(if $(filter native,$(RUNNING)),tools/native/stack status,docker compose --profile '*' ps)
 
 down: ## Stop the stack and keep its data
 	@tools/native/stack down
-	@$(if $(filter docker,$(MODE)),docker compose down)
+	@$(if $(filter docker,$(MODE)),docker compose --profile '*' down)
 
 clean: ## Stop the stack and remove its data
 	@tools/native/stack clean
-	@$(if $(filter docker,$(MODE)),$(compose_dev) down --volumes)
+	@$(if $(filter docker,$(MODE)),$(compose_dev) --profile '*' down --volumes)
 
 build: bin/api bin/worker client/dist/index.html ## Build the programs and the page
 
