@@ -21,6 +21,7 @@ import (
 	"github.com/getkin/kin-openapi/routers"
 	"github.com/getkin/kin-openapi/routers/gorillamux"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/common/expfmt"
 	"github.com/redis/go-redis/v9"
@@ -83,7 +84,7 @@ func setupOn(t *testing.T, postgres *testkit.Server, database string, change ...
 	var err error
 	b.store, err = store.Open(store.Config{
 		Host: postgres.Host, Port: uint16(postgres.Port), User: "postgres", Database: database, SSLMode: "disable", MaxConns: 5,
-	}, "test")
+	}, "test", nil)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = b.store.Close() })
 	require.NoError(t, b.store.Migrate(t.Context()))
@@ -97,7 +98,7 @@ func setupOn(t *testing.T, postgres *testkit.Server, database string, change ...
 		c(&cfg)
 	}
 	log := slog.New(slog.NewJSONHandler(b.log, nil))
-	api := newServer(cfg, log, b.registry, b.store, b.queue, b.cache, b.news)
+	api := newServer(cfg, log, b.registry, nil, b.store, b.queue, b.cache, b.news)
 	web := httptest.NewServer(api.handler)
 	t.Cleanup(web.Close)
 	b.url = web.URL
@@ -784,7 +785,58 @@ func TestTheProgramMigratesServesAndStops(t *testing.T) {
 	go func() { stopped <- run(ctx, nil) }()
 	require.Eventually(t, func() bool { return run(t.Context(), []string{"healthcheck"}) == nil }, time.Minute, 10*time.Millisecond)
 	b := &bundle{t: t, url: "http://" + ports[0], client: &http.Client{Transport: newContract(t)}}
+	group := redis.NewClient(&redis.Options{Addr: redisServer.Addr()})
+	defer group.Close()
+	require.Eventually(t, func() bool { return group.XInfoGroups(t.Context(), queue.Stream).Err() == nil },
+		time.Minute, 10*time.Millisecond, "an autoscaler finds the group")
 	b.ask(7)
 	stop()
 	require.NoError(t, <-stopped)
+}
+
+func TestARequestContinuesTheTraceOfTheProxy(t *testing.T) {
+	collector := testkit.NewCollector(t)
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
+	postgres, database := testkit.Database(t)
+	redisServer := testkit.Redis(t)
+	s := service.New(name, service.Config{LogLevel: slog.LevelError, GracePeriod: time.Minute})
+	db, err := store.Open(store.Config{
+		Host: postgres.Host, Port: uint16(postgres.Port), User: "postgres", Database: database, SSLMode: "disable", MaxConns: 5,
+	}, "test", s.StoreTracing())
+	require.NoError(t, err)
+	defer db.Close()
+	require.NoError(t, db.Migrate(t.Context()))
+	client, err := service.Redis{Host: redisServer.Host, Port: uint16(redisServer.Port)}.Client(s.StoreTracing())
+	require.NoError(t, err)
+	defer client.Close()
+	jobs, log := queue.New(client, queue.Config{}), &syncBuffer{}
+	api := newServer(Config{MaxIndex: 100, MaxBacklog: 100, MaxStreams: 1}, slog.New(slog.NewJSONHandler(log, nil)), s.Registry,
+		s.Tracing, db, jobs, cache.New(client), events.NewHub(client))
+
+	const trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+	r := httptest.NewRequest(http.MethodPost, "/api/values", strings.NewReader(`{"index": 7}`))
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Traceparent", "00-"+trace+"-"+parent+"-01")
+	answered := httptest.NewRecorder()
+	api.handler.ServeHTTP(answered, r)
+	require.Equal(t, http.StatusAccepted, answered.Code)
+	job, err := jobs.Take(t.Context())
+	require.NoError(t, err)
+	stats := httptest.NewRecorder()
+	s.Close()
+
+	request, enqueue := collector.Only(t, "POST /values"), collector.Only(t, "enqueue")
+	require.Equal(t, parent, request.Parent)
+	require.Equal(t, request.ID, enqueue.Parent)
+	require.Equal(t, "00-"+trace+"-"+enqueue.ID+"-01", job.Trace)
+	require.Contains(t, collector.Below(request), "sql.conn.query")
+	require.NotEmpty(t, collector.Below(enqueue), "Redis")
+	for _, span := range collector.Spans() {
+		require.Equal(t, trace, span.Trace, "neither migrations nor the wait for jobs make traces: %v", span)
+	}
+
+	scrape := httptest.NewRequest(http.MethodGet, "/metrics", http.NoBody)
+	scrape.Header.Set("Accept", "application/openmetrics-text")
+	promhttp.HandlerFor(s.Registry, promhttp.HandlerOpts{EnableOpenMetrics: true}).ServeHTTP(stats, scrape)
+	require.Contains(t, stats.Body.String(), `# {trace_id="`+trace+`"}`)
 }

@@ -58,7 +58,8 @@ func run(ctx context.Context, args []string) error {
 	}
 
 	s := service.New(name, base)
-	db, err := store.Open(postgres, name)
+	defer s.Close()
+	db, err := store.Open(postgres, name, s.StoreTracing())
 	if err != nil {
 		return err
 	}
@@ -66,18 +67,21 @@ func run(ctx context.Context, args []string) error {
 	if command == "migrate" {
 		return migrate(ctx, db)
 	}
-	client, err := redisConfig.Client()
+	client, err := redisConfig.Client(s.StoreTracing())
 	if err != nil {
 		return err
 	}
 	defer client.Close()
 	jobs, news := queue.New(client, queue.Config{}), events.NewHub(client)
 
-	api := newServer(cfg, s.Log, s.Registry, db, jobs, cache.New(client), news)
+	api := newServer(cfg, s.Log, s.Registry, s.Tracing, db, jobs, cache.New(client), news)
 	s.Require("postgres", db.Ready)
 	s.Report("redis", func(ctx context.Context) error { return client.Ping(ctx).Err() })
 	s.Registry.MustRegister(service.PoolCollectors(db.DB(), client)...)
-	work := []func(context.Context) error{service.Serve(api.httpServer()), news.Run}
+	work := []func(context.Context) error{service.Serve(api.httpServer()), news.Run, func(ctx context.Context) error {
+		// So that an autoscaler finds the group, and can start workers, before there was a job.
+		return untilDone(ctx, "the queue is not there yet", jobs.Ensure)
+	}}
 	if cfg.MigrateOnStart {
 		work = append(work, func(ctx context.Context) error { return migrate(ctx, db) })
 	}
@@ -86,9 +90,14 @@ func run(ctx context.Context, args []string) error {
 
 // migrate tries until the database is there and migrated, or the context ends.
 func migrate(ctx context.Context, db *store.Store) error {
-	_, err := backoff.Retry(ctx, func() (struct{}, error) { return struct{}{}, db.Migrate(ctx) },
+	return untilDone(ctx, "migration failed", db.Migrate)
+}
+
+// untilDone tries until a step succeeds or the context ends, and logs what fails.
+func untilDone(ctx context.Context, failure string, step func(context.Context) error) error {
+	_, err := backoff.Retry(ctx, func() (struct{}, error) { return struct{}{}, step(ctx) },
 		backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, wait time.Duration) {
-			slog.Warn("migration failed", "error", err, "retryIn", wait)
+			slog.Warn(failure, "error", err, "retryIn", wait)
 		}))
 	return err
 }

@@ -104,7 +104,7 @@ func newMetrics(registry prometheus.Registerer, router *mux.Router, jobs *queue.
 	return m
 }
 
-func (m *metrics) observe(method, route string, got httpsnoop.Metrics) {
+func (m *metrics) observe(ctx context.Context, method, route string, got httpsnoop.Metrics) {
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodPost:
 	default:
@@ -112,7 +112,7 @@ func (m *metrics) observe(method, route string, got httpsnoop.Metrics) {
 	}
 	m.requests.WithLabelValues(method, route, strconv.Itoa(got.Code)).Inc()
 	if route != eventsRoute {
-		m.durations.WithLabelValues(method, route).Observe(got.Duration.Seconds())
+		service.Observe(ctx, m.durations.WithLabelValues(method, route), got.Duration.Seconds())
 	}
 }
 

@@ -13,6 +13,11 @@ import (
 
 	"github.com/felixge/httpsnoop"
 	"github.com/gorilla/mux"
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
 )
 
 type requestIDKey struct{}
@@ -43,7 +48,12 @@ func (s *server) observe(router *mux.Router, next http.Handler) http.Handler {
 	type routeKey struct{}
 	router.Use(func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			*r.Context().Value(routeKey{}).(*string) = routeTemplate(mux.CurrentRoute(r))
+			route := routeTemplate(mux.CurrentRoute(r))
+			*r.Context().Value(routeKey{}).(*string) = route
+			if span := trace.SpanFromContext(r.Context()); span.IsRecording() {
+				span.SetName(r.Method + " " + route)
+				span.SetAttributes(attribute.String("http.route", route))
+			}
 			next.ServeHTTP(w, r)
 		})
 	})
@@ -53,12 +63,21 @@ func (s *server) observe(router *mux.Router, next http.Handler) http.Handler {
 		s.metrics.inFlight.Inc()
 		got := httpsnoop.CaptureMetrics(next, w, r)
 		s.metrics.inFlight.Dec()
-		s.metrics.observe(r.Method, route, got)
+		s.metrics.observe(r.Context(), r.Method, route, got)
 		s.log.LogAttrs(r.Context(), slog.LevelInfo, "request", slog.String("method", r.Method),
 			slog.String("route", route), slog.String("path", r.URL.Path), slog.Int("status", got.Code),
 			slog.Int64("bytes", got.Written), slog.Float64("seconds", got.Duration.Seconds()),
 			slog.String("requestId", requestID(r.Context())))
 	})
+}
+
+// traced makes a span of every request, below that of the proxy in front if it passes one on. Event streams get none: a
+// span that ends when a browser is closed tells nothing, and hides what does.
+func traced(tracing trace.TracerProvider, next http.Handler) http.Handler {
+	return otelhttp.NewHandler(next, "request", otelhttp.WithTracerProvider(tracing),
+		otelhttp.WithMeterProvider(noop.NewMeterProvider()), otelhttp.WithPropagators(propagation.TraceContext{}),
+		otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return r.Method }),
+		otelhttp.WithFilter(func(r *http.Request) bool { return !strings.HasSuffix(r.URL.Path, eventsRoute) }))
 }
 
 // unmatched is the route of a request that no route matches.

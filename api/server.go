@@ -10,6 +10,7 @@ import (
 
 	"github.com/gorilla/mux"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/time/rate"
 
 	"github.com/fibstack/fibstack/internal/cache"
@@ -38,6 +39,7 @@ var openapi []byte
 type server struct {
 	cfg     Config
 	log     *slog.Logger
+	tracer  trace.Tracer
 	metrics *metrics
 	store   *store.Store
 	queue   *queue.Queue
@@ -48,11 +50,11 @@ type server struct {
 	handler http.Handler
 }
 
-func newServer(cfg Config, log *slog.Logger, registry prometheus.Registerer,
+func newServer(cfg Config, log *slog.Logger, registry prometheus.Registerer, tracing trace.TracerProvider,
 	db *store.Store, jobs *queue.Queue, short *cache.Cache, news *events.Hub,
 ) *server {
 	s := &server{
-		cfg: cfg, log: log, store: db, queue: jobs, cache: short, news: news,
+		cfg: cfg, log: log, tracer: service.Tracer(tracing), store: db, queue: jobs, cache: short, news: news,
 		limiter: rate.NewLimiter(rate.Inf, 0),
 		streams: make(chan struct{}, cfg.MaxStreams),
 	}
@@ -61,7 +63,11 @@ func newServer(cfg Config, log *slog.Logger, registry prometheus.Registerer,
 	}
 	router := s.routes()
 	s.metrics = newMetrics(registry, router, jobs, news)
-	s.handler = s.withRequestID(s.observe(router, s.recoverPanics(router)))
+	observed := s.observe(router, s.recoverPanics(router))
+	if tracing != nil {
+		observed = traced(tracing, observed)
+	}
+	s.handler = s.withRequestID(observed)
 	return s
 }
 

@@ -16,7 +16,10 @@ import (
 
 	"github.com/felixge/httpsnoop"
 	"github.com/gorilla/mux"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
 
+	"github.com/fibstack/fibstack/internal/service"
 	"github.com/fibstack/fibstack/internal/store"
 )
 
@@ -121,14 +124,19 @@ func isDigits(text string) bool {
 func (s *server) enqueue(r *http.Request, index int64, committed time.Time) {
 	ctx, cancel := context.WithTimeout(r.Context(), queueTimeout)
 	defer cancel()
-	added, err := s.queue.Add(ctx, "", index)
+	ctx, span := s.tracer.Start(ctx, "enqueue", trace.WithSpanKind(trace.SpanKindProducer))
+	defer span.End()
+	// The job's span will be a child of this one.
+	headers := propagation.MapCarrier{}
+	propagation.TraceContext{}.Inject(ctx, headers)
+	added, err := s.queue.Add(ctx, headers["traceparent"], index)
 	if err != nil {
 		s.metrics.enqueueFailures.Inc()
 		s.log.WarnContext(r.Context(), "not queued; the sweeper will", "index", index, "error", err,
 			"requestId", requestID(r.Context()))
 	}
 	if added > 0 {
-		s.metrics.stages.WithLabelValues(queueing).Observe(max(0, time.Since(committed).Seconds()))
+		service.Observe(ctx, s.metrics.stages.WithLabelValues(queueing), max(0, time.Since(committed).Seconds()))
 	}
 }
 

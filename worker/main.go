@@ -53,12 +53,13 @@ func run(ctx context.Context, args []string) error {
 	}
 
 	s := service.New(name, base)
-	db, err := store.Open(postgres, name)
+	defer s.Close()
+	db, err := store.Open(postgres, name, s.StoreTracing())
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	client, err := redisConfig.Client()
+	client, err := redisConfig.Client(s.StoreTracing())
 	if err != nil {
 		return err
 	}
@@ -66,7 +67,7 @@ func run(ctx context.Context, args []string) error {
 	jobs := queue.New(client, queue.Config{ClaimIdle: cfg.ClaimIdle, MaxAttempts: cfg.MaxAttempts})
 
 	p := &pool{
-		cfg: cfg, log: s.Log, metrics: newMetrics(s.Registry),
+		cfg: cfg, log: s.Log, metrics: newMetrics(s.Registry), tracer: service.Tracer(s.Tracing),
 		store: db, queue: jobs, cache: cache.New(client), redis: client, calculate: fib.Digits,
 	}
 	s.Require("postgres", db.Ready)

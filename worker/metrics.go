@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -95,6 +96,6 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 }
 
 // passed measures a stage that a job has passed.
-func (m *metrics) passed(stage string, took time.Duration) {
-	m.stages.WithLabelValues(stage).Observe(took.Seconds())
+func (m *metrics) passed(ctx context.Context, stage string, took time.Duration) {
+	service.Observe(ctx, m.stages.WithLabelValues(stage), took.Seconds())
 }

@@ -13,10 +13,15 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/fibstack/fibstack/internal/cache"
 	"github.com/fibstack/fibstack/internal/events"
 	"github.com/fibstack/fibstack/internal/queue"
+	"github.com/fibstack/fibstack/internal/service"
 	"github.com/fibstack/fibstack/internal/store"
 )
 
@@ -35,6 +40,7 @@ type pool struct {
 	cfg       Config
 	log       *slog.Logger
 	metrics   *metrics
+	tracer    trace.Tracer
 	store     *store.Store
 	queue     *queue.Queue
 	cache     *cache.Cache
@@ -89,8 +95,14 @@ func newPause() *backoff.ExponentialBackOff {
 // process sees one job to one of the outcomes, and keeps its claim meanwhile.
 func (p *pool) process(ctx context.Context, job *queue.Job) {
 	log := p.log.With("index", job.Index, "attempt", job.Attempt)
+	// A child of the span that queued the job, not a link to it, so that a calculation is one trace: a job has one
+	// sender and is received alone, for which the conventions of messaging allow it.
+	ctx = propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{"traceparent": job.Trace})
+	ctx, span := p.tracer.Start(ctx, "job", trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(
+		attribute.Int64("fibstack.index", job.Index), attribute.Int("fibstack.attempt", job.Attempt)))
+	defer span.End()
 	if job.First {
-		p.metrics.passed(waiting, since(job.QueuedAt))
+		p.metrics.passed(ctx, waiting, since(job.QueuedAt))
 	}
 	p.metrics.running.Inc()
 	defer p.metrics.running.Dec()
@@ -125,13 +137,17 @@ func (p *pool) process(ctx context.Context, job *queue.Job) {
 	case lost:
 	}
 	if settleErr != nil {
-		log.Warn("the queue did not hear of the outcome; the job will come again", "error", settleErr, "outcome", outcome)
+		log.WarnContext(ctx, "the queue did not hear of the outcome; the job will come again", "error", settleErr, "outcome", outcome)
 	}
 	p.metrics.jobs.WithLabelValues(outcome).Inc()
+	span.SetAttributes(attribute.String("fibstack.outcome", outcome))
+	if outcome == retried || outcome == failed {
+		span.SetStatus(codes.Error, err.Error())
+	}
 	if err != nil {
 		log = log.With("reason", err)
 	}
-	log.Info("job", "outcome", outcome)
+	log.InfoContext(ctx, "job", "outcome", outcome)
 }
 
 // keep tells the queue that the job is being worked on until the context ends, and ends it when the job is lost.
@@ -174,32 +190,36 @@ func (p *pool) work(ctx context.Context, job *queue.Job) (outcome string, err er
 	}
 
 	start := time.Now()
-	digits, err := p.safely(ctx, job.Index)
+	calculateCtx, span := p.tracer.Start(ctx, calculating)
+	digits, err := p.safely(calculateCtx, job.Index)
+	span.End()
 	if err != nil {
 		return retried, err
 	}
 	took := time.Since(start)
-	p.metrics.passed(calculating, took)
-	p.metrics.calculations.WithLabelValues(sizeOf(job.Index)).Observe(took.Seconds())
+	p.metrics.passed(ctx, calculating, took)
+	service.Observe(ctx, p.metrics.calculations.WithLabelValues(sizeOf(job.Index)), took.Seconds())
 
 	start = time.Now()
+	storeCtx, span := p.tracer.Start(ctx, storing)
 	// What is calculated is stored even if the worker is told to stop meanwhile.
-	c, err = p.patiently(ctx, func(ctx context.Context) (store.Calculation, error) {
+	c, err = p.patiently(storeCtx, func(ctx context.Context) (store.Calculation, error) {
 		return p.store.Complete(context.WithoutCancel(ctx), job.Index, digits, took)
 	})
+	span.End()
 	if errors.Is(err, store.ErrNotFound) {
 		return skipped, err
 	}
 	if err != nil {
 		return retried, err
 	}
-	p.metrics.passed(storing, time.Since(start))
+	p.metrics.passed(ctx, storing, time.Since(start))
 
 	start = time.Now()
 	if p.announce(ctx, c) {
-		p.metrics.passed(announcing, time.Since(start))
+		p.metrics.passed(ctx, announcing, time.Since(start))
 	}
-	p.metrics.durations.WithLabelValues(sizeOf(job.Index)).Observe(since(c.RequestedAt).Seconds())
+	service.Observe(ctx, p.metrics.durations.WithLabelValues(sizeOf(job.Index)), since(c.RequestedAt).Seconds())
 	return done, nil
 }
 
@@ -250,13 +270,15 @@ func (p *pool) patiently(ctx context.Context, operation func(context.Context) (s
 func (p *pool) announce(ctx context.Context, c store.Calculation) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
+	ctx, span := p.tracer.Start(ctx, announcing)
+	defer span.End()
 	data, err := json.Marshal(c)
 	if err == nil && c.Value != nil {
 		err = p.cache.Put(ctx, c.Index, data)
 	}
 	err = errors.Join(err, events.Publish(ctx, p.redis, data))
 	if err != nil {
-		p.log.Warn("not announced", "index", c.Index, "error", err)
+		p.log.WarnContext(ctx, "not announced", "index", c.Index, "error", err)
 	}
 	return err == nil
 }

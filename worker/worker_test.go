@@ -48,7 +48,7 @@ func setupOn(t *testing.T, postgres *testkit.Server, database string) *bundle {
 	t.Helper()
 	db, err := store.Open(store.Config{
 		Host: postgres.Host, Port: uint16(postgres.Port), User: "postgres", Database: database, SSLMode: "disable", MaxConns: 5,
-	}, "test")
+	}, "test", nil)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = db.Close() })
 	require.NoError(t, db.Migrate(t.Context()))
@@ -85,7 +85,7 @@ func (b *bundle) start(calculate func(context.Context, uint64) ([]byte, error)) 
 
 func (b *bundle) pool(calculate func(context.Context, uint64) ([]byte, error)) *pool {
 	return &pool{
-		cfg: b.cfg, log: slog.New(slog.DiscardHandler), metrics: newMetrics(prometheus.NewRegistry()),
+		cfg: b.cfg, log: slog.New(slog.DiscardHandler), metrics: newMetrics(prometheus.NewRegistry()), tracer: service.Tracer(nil),
 		store: b.store, cache: cache.New(b.redis), redis: b.redis, calculate: calculate,
 		queue: b.queue(),
 	}
@@ -512,7 +512,9 @@ func TestTheReadmeHasEveryVariable(t *testing.T) {
 	testkit.RequireInReadme(t, &Config{}, &store.Config{}, &service.Config{}, &service.Redis{})
 }
 
-func TestTheProgramWorksAndStops(t *testing.T) {
+// program sets the environment of the whole program on real stores.
+func program(t *testing.T) *bundle {
+	t.Helper()
 	postgres, database := testkit.Database(t)
 	b := setupOn(t, postgres, database)
 	port, err := testkit.FreePort()
@@ -524,14 +526,58 @@ func TestTheProgramWorksAndStops(t *testing.T) {
 	} {
 		t.Setenv(name, value)
 	}
-	require.ErrorIs(t, run(t.Context(), []string{"harder"}), service.ErrUsage)
+	return b
+}
 
-	ctx, stop := context.WithCancel(t.Context())
+// run runs the program until stop, which returns how it ended.
+func (b *bundle) run() (stop func() error) {
+	b.t.Helper()
+	ctx, cancel := context.WithCancel(b.t.Context())
 	stopped := make(chan error, 1)
 	go func() { stopped <- run(ctx, nil) }()
-	b.eventually(func() bool { return run(t.Context(), []string{"healthcheck"}) == nil }, "ready")
+	b.eventually(func() bool { return run(b.t.Context(), []string{"healthcheck"}) == nil }, "ready")
+	return func() error { cancel(); return <-stopped }
+}
+
+func TestTheProgramWorksAndStops(t *testing.T) {
+	b := program(t)
+	require.ErrorIs(t, run(t.Context(), []string{"harder"}), service.ErrUsage)
+	stop := b.run()
 	b.ask(7)
 	require.Equal(t, "13", *b.waitFor(7, store.Done).Value)
-	stop()
-	require.NoError(t, <-stopped)
+	require.NoError(t, stop())
+}
+
+func TestAJobContinuesTheTraceOfItsRequest(t *testing.T) {
+	collector := testkit.NewCollector(t)
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
+	b := program(t)
+	stop := b.run()
+	const trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+	b.record(7)
+	_, err := b.queue().Add(t.Context(), "00-"+trace+"-"+parent+"-01", 7)
+	require.NoError(t, err)
+	b.waitFor(7, store.Done)
+	b.waitForEmptyQueue()
+	require.NoError(t, stop(), "the spans are sent at the stop")
+
+	job := collector.Only(t, "job")
+	require.Equal(t, trace, job.Trace)
+	require.Equal(t, parent, job.Parent)
+	require.Subset(t, collector.Below(job), []string{calculating, storing, announcing})
+	require.NotEmpty(t, collector.Below(collector.Only(t, storing)), "PostgreSQL")
+	require.NotEmpty(t, collector.Below(collector.Only(t, announcing)), "Redis")
+	for _, span := range collector.Spans() {
+		require.Equal(t, trace, span.Trace, "neither checks, sweeps nor the wait for jobs make traces: %v", span)
+	}
+}
+
+func TestAJobWithoutATraceIsDoneWithoutTheCollector(t *testing.T) {
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1") // nothing listens there
+	t.Setenv("GRACE_PERIOD", "2s")
+	b := program(t)
+	stop := b.run()
+	b.ask(7)
+	b.waitFor(7, store.Done)
+	require.NoError(t, stop())
 }

@@ -112,9 +112,9 @@ func newLogger(w io.Writer, cfg Config) *slog.Logger {
 	options := &slog.HandlerOptions{Level: cfg.LogLevel}
 	file, isFile := w.(*os.File)
 	if cfg.LogFormat == "text" || cfg.LogFormat == "auto" && isFile && isatty.IsTerminal(file.Fd()) {
-		return slog.New(slog.NewTextHandler(w, options))
+		return slog.New(tracingHandler{slog.NewTextHandler(w, options)})
 	}
-	return slog.New(slog.NewJSONHandler(w, options))
+	return slog.New(tracingHandler{slog.NewJSONHandler(w, options)})
 }
 
 // redisLogger lowers what go-redis says, which callers learn as errors too, to the debug level.

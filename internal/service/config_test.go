@@ -56,7 +56,7 @@ func TestAnEmptyVariableCountsAsNotSet(t *testing.T) {
 func TestRedisCAFileMustHoldACertificate(t *testing.T) {
 	file := t.TempDir() + "/ca.pem"
 	require.NoError(t, os.WriteFile(file, []byte("not a certificate"), 0o600))
-	_, err := service.Redis{Host: "localhost", Port: 6379, TLS: true, CAFile: file}.Client()
+	_, err := service.Redis{Host: "localhost", Port: 6379, TLS: true, CAFile: file}.Client(nil)
 	require.ErrorIs(t, err, service.ErrUsage)
 	require.ErrorContains(t, err, "holds no PEM certificate")
 }

@@ -8,8 +8,10 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/redis/go-redis/extra/redisotel/v9"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // A request waits for Redis when that is away, so these are short. Blocking reads add their own time.
@@ -31,7 +33,8 @@ type Redis struct {
 }
 
 // Client prepares a client. It does not connect: connections are made when they are needed and again after a failure.
-func (r Redis) Client() (*redis.Client, error) {
+// Its commands make spans if tracing is not nil.
+func (r Redis) Client(tracing trace.TracerProvider) (*redis.Client, error) {
 	options := &redis.Options{
 		Addr:         net.JoinHostPort(r.Host, strconv.Itoa(int(r.Port))),
 		Username:     r.Username,
@@ -61,5 +64,11 @@ func (r Redis) Client() (*redis.Client, error) {
 			}
 		}
 	}
-	return redis.NewClient(options), nil
+	client := redis.NewClient(options)
+	if tracing == nil {
+		return client, nil
+	}
+	// Commands without their arguments, which hold whole results.
+	return client, redisotel.InstrumentTracing(client, redisotel.WithTracerProvider(tracing),
+		redisotel.WithDBStatement(false), redisotel.WithCallerEnabled(false), redisotel.WithDialFilter(true))
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -60,7 +61,11 @@ type Service struct {
 	Name     string
 	Log      *slog.Logger
 	Registry *prometheus.Registry
+	// Tracing is nil while tracing is off.
+	Tracing trace.TracerProvider
 
+	flush    func(context.Context) error
+	stopBy   time.Time
 	cfg      Config
 	checks   []check
 	draining atomic.Bool
@@ -71,13 +76,17 @@ func New(name string, cfg Config) *Service {
 	log := newLogger(os.Stderr, cfg).With("service", name)
 	slog.SetDefault(log)
 	redis.SetLogger(redisLogger{log})
-	return &Service{Name: name, Log: log, Registry: newRegistry(name), cfg: cfg}
+	s := &Service{Name: name, Log: log, Registry: newRegistry(name), cfg: cfg, stopBy: time.Now().Add(cfg.GracePeriod)}
+	if tracing := newTracing(name, log); tracing != nil {
+		s.Tracing, s.flush = tracing, tracing.Shutdown
+	}
+	return s
 }
 
 // Run serves the ops port and runs the work until the context ends or a part of the work fails, then stops in this
 // order: not ready, DrainDelay, the context of the work ends and the work returns (finishing or giving back what it
 // has), the ops port closes. It returns the first error of the work, or one that says that the grace period was too
-// short. Stores are closed by the caller afterwards.
+// short. Stores are closed by the caller afterwards, and then the Service.
 func (s *Service) Run(ctx context.Context, work ...func(context.Context) error) error {
 	ops, err := net.Listen("tcp", s.cfg.OpsAddr)
 	if err != nil {
@@ -103,6 +112,7 @@ func (s *Service) Run(ctx context.Context, work ...func(context.Context) error) 
 	case <-groupCtx.Done():
 	}
 	grace := time.After(s.cfg.GracePeriod)
+	s.stopBy = time.Now().Add(s.cfg.GracePeriod)
 	s.draining.Store(true)
 	s.Log.Info("stopping")
 	select {

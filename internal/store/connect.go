@@ -10,9 +10,12 @@ import (
 	"net"
 	"time"
 
+	"github.com/XSAM/otelsql"
 	"github.com/jmoiron/sqlx"
 	"github.com/lib/pq"
 	"github.com/lib/pq/pqerror"
+	semconv "go.opentelemetry.io/otel/semconv/v1.37.0"
+	"go.opentelemetry.io/otel/trace"
 )
 
 const (
@@ -39,7 +42,8 @@ type Config struct {
 }
 
 // Open prepares a Store. It does not connect: connections are made when they are needed and again after a failure.
-func Open(cfg Config, application string) (*Store, error) {
+// Statements make spans if tracing is not nil.
+func Open(cfg Config, application string, tracing trace.TracerProvider) (*Store, error) {
 	settings, err := pq.NewConfig("")
 	if err != nil {
 		return nil, fmt.Errorf("PostgreSQL settings: %w", err)
@@ -54,7 +58,14 @@ func Open(cfg Config, application string) (*Store, error) {
 		return nil, fmt.Errorf("PostgreSQL settings: %w", err)
 	}
 	connector.Dialer(dialer{})
-	db := sqlx.NewDb(sql.OpenDB(connector), "postgres")
+	pool := sql.OpenDB
+	if tracing != nil {
+		pool = func(c driver.Connector) *sql.DB {
+			return otelsql.OpenDB(c, otelsql.WithTracerProvider(tracing), otelsql.WithAttributes(semconv.DBSystemNamePostgreSQL),
+				otelsql.WithSpanOptions(otelsql.SpanOptions{OmitConnResetSession: true, OmitRows: true, DisableErrSkip: true}))
+		}
+	}
+	db := sqlx.NewDb(pool(connector), "postgres")
 	db.SetMaxOpenConns(cfg.MaxConns)
 	db.SetMaxIdleConns(cfg.MaxConns)
 	db.SetConnMaxLifetime(connLifetime)

@@ -32,7 +32,7 @@ func config(server *testkit.Server, database string) store.Config {
 
 func open(t *testing.T, cfg store.Config) *store.Store {
 	t.Helper()
-	s, err := store.Open(cfg, "test")
+	s, err := store.Open(cfg, "test", nil)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = s.Close() })
 	return s
