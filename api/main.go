@@ -80,7 +80,7 @@ func run(ctx context.Context, args []string) error {
 	s.Registry.MustRegister(service.PoolCollectors(db.DB(), client)...)
 	work := []func(context.Context) error{service.Serve(api.httpServer()), news.Run, func(ctx context.Context) error {
 		// So that an autoscaler finds the group, and can start workers, before there was a job.
-		return untilDone(ctx, "the queue is not there yet", jobs.Ensure)
+		return untilDone(ctx, "making the queue's group", jobs.Ensure)
 	}}
 	if cfg.MigrateOnStart {
 		work = append(work, func(ctx context.Context) error { return migrate(ctx, db) })
@@ -90,14 +90,14 @@ func run(ctx context.Context, args []string) error {
 
 // migrate tries until the database is there and migrated, or the context ends.
 func migrate(ctx context.Context, db *store.Store) error {
-	return untilDone(ctx, "migration failed", db.Migrate)
+	return untilDone(ctx, "migration", db.Migrate)
 }
 
 // untilDone tries until a step succeeds or the context ends, and logs what fails.
-func untilDone(ctx context.Context, failure string, step func(context.Context) error) error {
+func untilDone(ctx context.Context, what string, step func(context.Context) error) error {
 	_, err := backoff.Retry(ctx, func() (struct{}, error) { return struct{}{}, step(ctx) },
 		backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, wait time.Duration) {
-			slog.Warn(failure, "error", err, "retryIn", wait)
+			slog.Warn("failed and will be repeated", "step", what, "error", err, "retryIn", wait)
 		}))
 	return err
 }
