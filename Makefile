@@ -30,7 +30,7 @@ test_packages := $(run_packages) chromium gcc libc6-dev # for the race detector
 page_tests := e2e/page/node_modules/.package-lock.json
 
 .PHONY: help up up-docker up-grafana up-native run-packages dev logs status down clean build bin/api bin/worker images \
-	test test-go test-client test-e2e charts test-charts kind-up kind-down e2e-kind test-packages e2e lint lint-go lint-npm lint-shell lint-docker
+	test test-go test-client test-e2e charts test-charts kind-up kind-down e2e-kind e2e-eb test-packages e2e lint lint-go lint-npm lint-shell lint-docker
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -122,6 +122,9 @@ kind-down: ## Remove it
 
 e2e-kind: ## Run the acceptance tests and disturbances on a kind cluster of their own
 	k8s/e2e
+
+e2e-eb: images ## Run the acceptance tests and disturbances on containers as Elastic Beanstalk runs them
+	aws/e2e
 
 test-packages:
 	@tools/native/install $(test_packages)

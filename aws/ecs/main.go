@@ -164,7 +164,9 @@ func (c Container) CreateArgs(prefix string, portOffset int, options []string) [
 		"--stop-timeout", strconv.Itoa(c.StopTimeout),
 		"--log-driver", c.LogConfiguration.LogDriver,
 	}
-	add := func(option, format string, values ...any) { args = append(args, option, fmt.Sprintf(format, values...)) }
+	add := func(option, format string, values ...any) {
+		args = append(args, option, fmt.Sprintf(format, values...))
+	}
 	for name, value := range c.LogConfiguration.Options {
 		add("--log-opt", "%s=%s", name, value)
 	}
