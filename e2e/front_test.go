@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"compress/gzip"
 	"crypto/sha256"
+	"fmt"
 	"io"
 	"net/http"
 	"regexp"
@@ -100,8 +101,32 @@ func TestTheOpsEndpointsAreNotForTheOutside(t *testing.T) {
 	}
 }
 
+// Neither another spelling of a path nor another name of the host opens another door.
+func TestTheOpsEndpointsHaveNoBackDoor(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"metrics", "healthz", "readyz", "debug/pprof/", "stub_status"} {
+		encoded := fmt.Sprintf("%%%02x%s", path[0], path[1:])
+		for _, way := range []string{
+			"//" + path, "/./" + path, "/api/../" + path, "/api/%2e%2e/" + path, "/api/..%2f" + path, "/" + encoded,
+			"/api//" + path, "/api/./" + path, "/api/api/" + path, "/api/values/../" + path, "/api/values/..%2f" + path,
+			"/api%2f" + path, "/api/" + encoded, "/api;/" + path,
+		} {
+			answer, err := target.Do(t.Context(), http.MethodGet, way, "")
+			require.NoError(t, err)
+			requireNothingOfTheInsides(t, answer)
+		}
+		for _, host := range []string{"api:9090", "worker:9090", "127.0.0.1:9090", "localhost:8081", "nginx-exporter:9113", "prometheus:9090"} {
+			for _, prefix := range []string{"/", "/api/"} {
+				answer, err := target.Do(t.Context(), http.MethodGet, prefix+path, "", "Host", host)
+				require.NoError(t, err)
+				requireNothingOfTheInsides(t, answer)
+			}
+		}
+	}
+}
+
 // insides are what only the endpoints for operators, and files that are nobody's business, hold.
-var insides = regexp.MustCompile(`# HELP|fibstack_\w|go_goroutines|goroutine|Active connections|"checks"|"ready"|\[core\]|root:x?:|/bin/api`)
+var insides = regexp.MustCompile(`# HELP|fibstack_\w|nginx_connections|pg_up|redis_up|go_goroutines|goroutine|Active connections|"checks"|"ready"|\[core\]|root:x?:|/bin/api`)
 
 func requireNothingOfTheInsides(t *testing.T, answer e2e.Answer) {
 	t.Helper()

@@ -132,6 +132,8 @@ func (t *Target) Do(ctx context.Context, method, path, body string, headers ...s
 	for i := 0; i < len(headers); i += 2 {
 		request.Header.Set(headers[i], headers[i+1])
 	}
+	// Go sends the field, not the header.
+	request.Host = request.Header.Get("Host")
 	response, err := t.client.Do(request)
 	if err != nil {
 		return Answer{}, err
