@@ -30,7 +30,7 @@ test_packages := $(run_packages) chromium gcc libc6-dev # for the race detector
 page_tests := e2e/page/node_modules/.package-lock.json
 
 .PHONY: help up up-docker up-grafana up-native run-packages dev logs status down clean build bin/api bin/worker images \
-	test test-go test-client test-e2e charts test-charts kind-up kind-down e2e-kind e2e-eb test-packages e2e lint lint-go lint-npm lint-shell lint-docker
+	test test-go test-client test-rules test-e2e charts test-charts kind-up kind-down e2e-kind e2e-eb test-packages e2e lint lint-go lint-npm lint-shell lint-docker
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -95,13 +95,18 @@ client/dist/index.html: client/node_modules/.package-lock.json
 images: ## Build the images
 	docker compose build
 
-test: test-go test-client test-e2e ## Run all tests: Go with the race detector, the page's, and those of the whole stack
+test: test-go test-client test-rules test-e2e ## Run all tests: Go with the race detector, the page's, and those of the whole stack
 
 test-go: test-packages
 	go test -race $$(go list ./... | grep -v /e2e)
 
 test-client: client/node_modules/.package-lock.json
 	cd client && npm run typecheck && npm run lint && npm test
+
+test-rules: ## Test the alerts and the rules that they stand on
+	command -v promtool >/dev/null || tools/native/install prometheus
+	promtool check rules charts/fibstack/rules/*.yaml
+	promtool test rules charts/fibstack/tests/rules/*.yaml
 
 # Without a BASE_URL they start stacks of their own.
 test-e2e: test-packages build bin/goreman $(page_tests)

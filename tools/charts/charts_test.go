@@ -525,6 +525,7 @@ func TestQueriesAreOfMetricsThatExist(t *testing.T) {
 		require.NoError(t, err)
 		source.Write(text)
 	}
+	used := map[string]bool{} // recorded series
 	check := func(t *testing.T, where, query string) {
 		t.Helper()
 		// What Grafana fills in.
@@ -533,6 +534,9 @@ func TestQueriesAreOfMetricsThatExist(t *testing.T) {
 		require.NoErrorf(t, err, "%s: %s", where, query)
 		for _, selectors := range parser.ExtractSelectors(expression) {
 			for _, matcher := range selectors {
+				if matcher.Name == "__name__" && strings.HasPrefix(matcher.Value, "fibstack:") {
+					used[matcher.Value] = true
+				}
 				if matcher.Name == "__name__" && strings.HasPrefix(matcher.Value, "fibstack_") {
 					name := regexp.MustCompile(`_(bucket|sum|count)$`).ReplaceAllString(matcher.Value, "")
 					require.Contains(t, source.String(), `"`+name+`"`, where)
@@ -541,30 +545,11 @@ func TestQueriesAreOfMetricsThatExist(t *testing.T) {
 		}
 	}
 
-	rules, err := filepath.Glob(chart + "/rules/*.yaml")
-	require.NoError(t, err)
-	require.NotEmpty(t, rules)
-	for _, file := range rules {
-		text, err := os.ReadFile(file)
-		require.NoError(t, err)
-		var groups struct {
-			Groups []struct {
-				Rules []struct {
-					Alert, Record, Expr string
-					Annotations         map[string]string
-				}
-			}
-		}
-		require.NoError(t, yaml.Unmarshal(text, &groups))
-		for _, group := range groups.Groups {
-			for _, rule := range group.Rules {
-				check(t, rule.Alert+rule.Record, rule.Expr)
-				require.NotEmpty(t, rule.Annotations["summary"], rule.Alert)
-				require.NotEmpty(t, rule.Annotations["description"], rule.Alert)
-			}
-		}
+	recorded := map[string]bool{}
+	for _, rule := range readRules(t) {
+		check(t, rule.Alert+rule.Record, rule.Expr)
+		recorded[rule.Record] = true
 	}
-
 	dashboards, err := filepath.Glob(chart + "/dashboards/*.json")
 	require.NoError(t, err)
 	require.NotEmpty(t, dashboards)
@@ -589,4 +574,82 @@ func TestQueriesAreOfMetricsThatExist(t *testing.T) {
 			}
 		}
 	}
+	for name := range used {
+		require.Containsf(t, recorded, name, "no rule records %s", name)
+	}
+}
+
+type rule struct {
+	Alert, Record, Expr string
+	Labels, Annotations map[string]string
+}
+
+func readRules(t *testing.T) (rules []rule) {
+	t.Helper()
+	files, err := filepath.Glob(chart + "/rules/*.yaml")
+	require.NoError(t, err)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		var groups struct{ Groups []struct{ Rules []rule } }
+		require.NoError(t, yaml.Unmarshal(text, &groups))
+		for _, group := range groups.Groups {
+			rules = append(rules, group.Rules...)
+		}
+	}
+	require.NotEmpty(t, rules)
+	return rules
+}
+
+// TestEveryAlertSaysWhatToDo holds the alerts against their runbooks and their unit tests.
+func TestEveryAlertSaysWhatToDo(t *testing.T) {
+	t.Parallel()
+	fires, silent := map[string]bool{}, map[string]bool{} // by name and severity; by name
+	files, err := filepath.Glob(chart + "/tests/rules/*.yaml")
+	require.NoError(t, err)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		var unit struct {
+			Tests []struct {
+				Alerts []struct {
+					Name     string `json:"alertname"`
+					Expected []struct {
+						Labels map[string]string `json:"exp_labels"`
+					} `json:"exp_alerts"`
+				} `json:"alert_rule_test"`
+			}
+		}
+		require.NoError(t, yaml.Unmarshal(text, &unit))
+		for _, test := range unit.Tests {
+			for _, alert := range test.Alerts {
+				silent[alert.Name] = silent[alert.Name] || len(alert.Expected) == 0
+				for _, expected := range alert.Expected {
+					fires[alert.Name+expected.Labels["severity"]] = true
+				}
+			}
+		}
+	}
+
+	runbooks, err := filepath.Glob("../../docs/runbooks/*.md")
+	require.NoError(t, err)
+	unused := map[string]bool{}
+	for _, runbook := range runbooks {
+		unused[filepath.Base(runbook)] = true
+	}
+	alerts := slices.DeleteFunc(readRules(t), func(r rule) bool { return r.Alert == "" })
+	for _, alert := range alerts {
+		runbook := alert.Alert + ".md"
+		require.FileExists(t, "../../docs/runbooks/"+runbook)
+		require.Equal(t, "https://github.com/fibstack/fibstack/blob/main/docs/runbooks/"+runbook, alert.Annotations["runbook_url"])
+		require.Contains(t, []string{"critical", "warning"}, alert.Labels["severity"], alert.Alert)
+		require.NotEmpty(t, alert.Annotations["summary"], alert.Alert)
+		require.Contains(t, alert.Annotations["description"], "$value", alert.Alert)
+		require.Truef(t, fires[alert.Alert+alert.Labels["severity"]], "no unit test has %s of severity %s fire", alert.Alert, alert.Labels["severity"])
+		require.Truef(t, silent[alert.Alert], "no unit test has %s not fire", alert.Alert)
+	}
+	for _, alert := range alerts {
+		delete(unused, alert.Alert+".md")
+	}
+	require.Empty(t, unused, "runbooks without an alert")
 }
