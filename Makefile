@@ -112,10 +112,13 @@ test-rules: ## Test the alerts and the rules that they stand on
 test-e2e: test-packages build bin/goreman $(page_tests)
 	BASE_URL= go test -count=1 -timeout 30m ./e2e/...
 
-charts: ## Make the Helm chart's README and the schema of its values
+dashboards := tools/dashboards/node_modules/.package-lock.json
+
+charts: $(dashboards) ## Make the Helm chart's README, the schema of its values and the dashboards
+	cd tools/dashboards && npm run --silent build
 	go -C tools/charts test -count=1 -run TestGeneratedFilesAreCurrent -update .
 
-test-charts: ## Test the Helm chart
+test-charts: $(dashboards) ## Test the Helm chart
 	go tool -modfile=tools/charts/go.mod helm-unittest charts/fibstack
 	go -C tools/charts test -count=1 .
 
