@@ -154,7 +154,7 @@ lint-npm: client/node_modules/.package-lock.json $(page_tests)
 
 lint-shell:
 	tools/native/install shellcheck
-	git grep --untracked -lE '^#! ?/(usr/)?bin/(env )?(ba)?sh' | xargs shellcheck
+	git grep --untracked -lE '^#! ?/(usr/)?bin/(env )?(ba)?sh' | xargs shellcheck -x
 
 lint-docker:
 	$(if $(filter docker,$(MODE)),docker compose build --check,@echo "The Dockerfiles are checked where a Docker engine answers.")
