@@ -30,7 +30,7 @@ test_packages := $(run_packages) chromium gcc libc6-dev # for the race detector
 page_tests := e2e/page/node_modules/.package-lock.json
 
 .PHONY: help up up-docker up-grafana up-native run-packages dev logs status down clean build bin/api bin/worker images \
-	test test-go test-client test-rules test-e2e charts test-charts kind-up kind-down e2e-kind e2e-eb test-packages e2e lint lint-go lint-npm lint-shell lint-docker
+	test test-go test-client test-rules test-e2e charts test-charts kind-up kind-down k8s-dev e2e-kind e2e-eb test-packages e2e lint lint-go lint-npm lint-shell lint-docker
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -127,6 +127,13 @@ kind-up: ## Make a local Kubernetes cluster with an ingress controller and the i
 
 kind-down: ## Remove it
 	k8s/kind down
+
+k8s-dev: ## Develop on that cluster with Skaffold: what is changed is rebuilt and deployed, the page shows at once
+	@for tool in docker kind kubectl helm skaffold; do \
+		command -v $$tool >/dev/null || { echo "make k8s-dev needs $$tool, which is not installed." >&2; exit 1; }; \
+	done
+	@kind get clusters 2>/dev/null | grep -qx fibstack || KIND_CLUSTER=fibstack k8s/kind up
+	skaffold dev
 
 e2e-kind: ## Run the acceptance tests and disturbances on a kind cluster of their own
 	k8s/e2e
