@@ -26,14 +26,14 @@ MONITORING := $(or $(MONITORING),$(shell sed -nE "s/^MONITORING=[\"']?([0-9]+).*
 
 monitoring_packages := prometheus prometheus-alertmanager prometheus-nginx-exporter prometheus-postgres-exporter prometheus-redis-exporter
 run_packages := postgresql redis-server nginx gettext-base curl $(if $(filter 1,$(MONITORING)),$(monitoring_packages))
-test_packages := $(run_packages) chromium gcc libc6-dev # for the race detector
+test_packages := $(run_packages) $(monitoring_packages) chromium gcc libc6-dev # for the race detector
 page_tests := e2e/page/node_modules/.package-lock.json
 
 .PHONY: help up up-docker up-grafana up-native run-packages dev logs status down clean build bin/api bin/worker images \
-	test test-go test-client test-rules test-e2e charts test-charts kind-up kind-down k8s-dev e2e-kind e2e-eb test-packages e2e lint lint-go lint-npm lint-shell lint-docker
+	test test-go test-client test-rules test-e2e charts test-charts kind-up kind-down k8s-dev e2e-kind e2e-eb test-packages e2e e2e-monitoring lint lint-go lint-npm lint-shell lint-docker
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: up-$$(MODE) ## Start the stack, or rebuild and restart it; MODE=docker or native, default: docker if an engine answers
 up-docker up-native dev: export PORT := $(PORT)
@@ -110,7 +110,7 @@ test-rules: ## Test the alerts and the rules that they stand on
 
 # Without a BASE_URL they start stacks of their own.
 test-e2e: test-packages build bin/goreman $(page_tests)
-	BASE_URL= go test -count=1 -timeout 30m ./e2e/...
+	BASE_URL= PROMETHEUS_URL= go test -count=1 -timeout 30m ./e2e/...
 
 dashboards := tools/dashboards/node_modules/.package-lock.json
 
@@ -146,6 +146,9 @@ test-packages:
 
 e2e: test-packages $(page_tests) ## Run the acceptance tests against BASE_URL, default: http://localhost:3050
 	BASE_URL=$(BASE_URL) go test -count=1 ./e2e
+
+e2e-monitoring: ## Hold what Prometheus shows of the stack at BASE_URL against a load; PROMETHEUS_URL, default: http://localhost:9091
+	BASE_URL=$(BASE_URL) PROMETHEUS_URL=$(or $(PROMETHEUS_URL),http://localhost:9091) go test -count=1 -v ./e2e/monitoring
 
 lint: lint-go lint-npm lint-shell lint-docker ## Check formatting and style of everything
 

@@ -1,0 +1,437 @@
+// Package monitoring_test proves that the dashboards and the rules show what happens. It puts a load with failures on a
+// stack, and asks the Prometheus that watches it every question of every panel and every rule.
+//
+// With BASE_URL and PROMETHEUS_URL it runs on any stack that nobody else uses meanwhile:
+//
+//	BASE_URL=http://localhost:3050 PROMETHEUS_URL=http://localhost:9091 go test -count=1 ./e2e/monitoring
+//
+// Without them it starts private native stacks, takes their stores away for a moment, and has alerts fire.
+package monitoring_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/fibstack/fibstack/e2e"
+)
+
+const chart = "../../charts/fibstack"
+
+func private() bool { return os.Getenv("BASE_URL") == "" || os.Getenv("PROMETHEUS_URL") == "" }
+
+func TestMain(m *testing.M) {
+	if private() {
+		if err := e2e.BuildStack(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+	os.Exit(m.Run())
+}
+
+// bundle is a stack and the Prometheus that watches it.
+type bundle struct {
+	*e2e.Target
+	// stack is nil if the stack is not private to the test.
+	stack      *e2e.Stack
+	prometheus string
+}
+
+func setup(t *testing.T, settings ...string) *bundle {
+	t.Helper()
+	b := &bundle{prometheus: strings.TrimRight(os.Getenv("PROMETHEUS_URL"), "/")}
+	address := os.Getenv("BASE_URL")
+	var err error
+	if private() {
+		b.stack, err = e2e.StartStack(append(settings, "MONITORING=1", "CLAIM_IDLE=5s", "SWEEP_INTERVAL=1s")...)
+		require.NoError(t, err)
+		t.Cleanup(func() {
+			if t.Failed() {
+				t.Log(b.stack.Log())
+			}
+			require.NoError(t, b.stack.Close())
+		})
+		b.prometheus, address = b.stack.Env("PROMETHEUS_URL"), b.stack.URL
+	}
+	b.Target, err = e2e.Open(t.Context(), address)
+	require.NoError(t, err)
+	return b
+}
+
+// ask decodes the data of an answer of Prometheus.
+func (b *bundle) ask(t *testing.T, path string, parameters url.Values, into any) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, b.prometheus+path+"?"+parameters.Encode(), http.NoBody)
+	require.NoError(t, err)
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(t, err)
+	defer response.Body.Close()
+	var answer struct {
+		Status, Error string
+		Data          json.RawMessage
+	}
+	require.NoError(t, json.NewDecoder(response.Body).Decode(&answer))
+	require.Equalf(t, "success", answer.Status, "%s: %s", parameters, answer.Error)
+	require.NoError(t, json.Unmarshal(answer.Data, into))
+}
+
+// query returns the values of an instant vector.
+func (b *bundle) query(t *testing.T, expr string) (values []float64) {
+	t.Helper()
+	var data struct {
+		Result []struct{ Value [2]any }
+	}
+	b.ask(t, "/api/v1/query", url.Values{"query": {expr}}, &data)
+	for _, series := range data.Result {
+		value, err := strconv.ParseFloat(series.Value[1].(string), 64)
+		require.NoError(t, err)
+		values = append(values, value)
+	}
+	return values
+}
+
+// awaitScrape waits until every process has been scraped after this moment.
+func (b *bundle) awaitScrape(t *testing.T) {
+	t.Helper()
+	now := float64(time.Now().UnixMilli()) / 1000
+	e2e.Await(t, "api and worker to be scraped", func() bool {
+		values := b.query(t, `count(fibstack_build_info) by (service) and min(timestamp(fibstack_build_info)) by (service) > `+
+			strconv.FormatFloat(now, 'f', 3, 64))
+		return len(values) == 2
+	})
+}
+
+// counters are what the load is held against: raw, for a rate is never exact.
+var counters = map[string]string{
+	"new":               `sum(fibstack_submissions_total{outcome="new"})`,
+	"waiting":           `sum(fibstack_submissions_total{outcome="waiting"})`,
+	"done already":      `sum(fibstack_submissions_total{outcome="done"})`,
+	"refused":           `sum(fibstack_http_requests_total{method="POST",code="422"})`,
+	"unavailable":       `sum(fibstack_http_requests_total{method="POST",code="503"})`,
+	"no such method":    `sum(fibstack_http_requests_total{method="other"})`,
+	"jobs done":         `sum(fibstack_jobs_total{outcome="done"})`,
+	"jobs failed":       `sum(fibstack_jobs_total{outcome="failed"})`,
+	"queued":            `sum(fibstack_job_stage_duration_seconds_count{stage="queue"})`,
+	"calculated":        `sum(fibstack_job_stage_duration_seconds_count{stage="calculate"})`,
+	"stored":            `sum(fibstack_job_stage_duration_seconds_count{stage="store"})`,
+	"announced":         `sum(fibstack_job_stage_duration_seconds_count{stage="announce"})`,
+	"results":           `sum(fibstack_job_duration_seconds_count)`,
+	"small results":     `sum(fibstack_job_duration_seconds_count{size="1e3"})`,
+	"results up to 1e5": `sum(fibstack_job_duration_seconds_count{size="1e5"})`,
+	"not queued":        `sum(fibstack_enqueue_failures_total)`,
+	"swept":             `sum(fibstack_swept_jobs_total)`,
+}
+
+func (b *bundle) count(t *testing.T) map[string]int {
+	t.Helper()
+	counts := map[string]int{}
+	for name, expr := range counters {
+		values := b.query(t, expr+" or vector(0)")
+		require.Len(t, values, 1)
+		counts[name] = int(values[0])
+	}
+	return counts
+}
+
+// load does what the counters count, and returns by how much each must have risen.
+func (b *bundle) load(t *testing.T) map[string]int {
+	t.Helper()
+	did := map[string]int{}
+	calculate := func(n int, low, high int64, size string) (indexes []int64) {
+		for range n {
+			index := b.FreshIndex(t, low, high)
+			require.Equal(t, "pending", b.Ask(t, index))
+			indexes = append(indexes, index)
+			did["new"]++
+			did["queued"]++
+			did[size]++
+		}
+		return indexes
+	}
+	b.Listen(t)
+	asked := append(calculate(15, 1, 1000, "small results"), calculate(5, 10_001, 100_000, "results up to 1e5")...)
+	for _, index := range asked {
+		b.AwaitDone(t, index)
+		b.Digits(t, index)
+		require.Equal(t, "done", b.Ask(t, index))
+		did["done already"]++
+	}
+	for range 4 {
+		b.Post(t, `{"index":"999999999999999999999"}`)
+		did["refused"]++
+	}
+	for range 3 {
+		_, err := b.Do(t.Context(), "BREW", "/api/values", "")
+		require.NoError(t, err)
+		did["no such method"]++
+	}
+	if b.stack != nil {
+		asked = append(asked, b.withoutStores(t, did)...)
+	}
+	for _, counter := range []string{"jobs done", "calculated", "stored", "results"} {
+		did[counter] = len(asked)
+	}
+	did["announced"] = len(asked)
+	return did
+}
+
+// withoutStores takes Redis away, and then PostgreSQL.
+func (b *bundle) withoutStores(t *testing.T, did map[string]int) (asked []int64) {
+	t.Helper()
+	b.stack.Stop(t, "redis")
+	for range 3 {
+		index := b.FreshIndex(t, 1, 1000)
+		require.Equal(t, "pending", b.Ask(t, index))
+		require.Equal(t, "pending", b.Ask(t, index))
+		asked = append(asked, index)
+		did["new"]++
+		did["waiting"]++
+		did["not queued"] += 2
+		did["swept"]++
+		did["small results"]++
+	}
+	b.stack.Start(t, "redis")
+	for _, index := range asked {
+		b.AwaitDone(t, index)
+	}
+
+	b.stack.Stop(t, "postgres")
+	for range 3 {
+		answer, err := b.Do(t.Context(), http.MethodPost, "/api/values", `{"index":"7"}`, "Content-Type", "application/json")
+		require.NoError(t, err)
+		require.Equal(t, http.StatusServiceUnavailable, answer.StatusCode, answer)
+		did["unavailable"]++
+	}
+	b.stack.Start(t, "postgres")
+	e2e.Await(t, "PostgreSQL", func() bool {
+		answer, err := b.Do(t.Context(), http.MethodGet, "/api/values", "")
+		return err == nil && answer.StatusCode == http.StatusOK
+	})
+	return asked
+}
+
+// panel is what is to be known of one. Its unit says which values are plausible.
+type panel struct {
+	Title       string
+	FieldConfig struct{ Defaults struct{ Unit string } }
+	Targets     []struct{ Expr, LegendFormat string }
+}
+
+type dashboard struct {
+	Panels     []panel
+	Templating struct {
+		List []struct {
+			Name, Type string
+			Query      any
+		}
+	}
+	Annotations struct{ List []struct{ Expr string } }
+}
+
+// fill puts in what Grafana would: all of each variable, and a range that has the whole load in it.
+var fill = strings.NewReplacer("$namespace", ".*", "$instance", ".*", "$__rate_interval", "10m")
+
+func TestEveryQueryShowsWhatTheLoadDid(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.awaitScrape(t)
+	before := b.count(t)
+	did := b.load(t)
+	var rose map[string]int
+	if !eventually(func() bool {
+		rose = b.count(t)
+		for name := range counters {
+			rose[name] -= before[name]
+		}
+		return equal(did, rose)
+	}) {
+		for name := range counters {
+			require.Equalf(t, did[name], rose[name], "%s: what was done, and what was counted. All: %v", name, rose)
+		}
+	}
+
+	files, err := filepath.Glob(chart + "/dashboards/*.json")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	panels, queries := 0, 0
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		var d dashboard
+		require.NoError(t, json.Unmarshal(text, &d))
+		for _, p := range d.Panels {
+			if len(p.Targets) > 0 {
+				panels++
+			}
+			for _, target := range p.Targets {
+				queries++
+				b.requireShown(t, filepath.Base(file)+", "+p.Title+", "+target.LegendFormat, fill.Replace(target.Expr), p)
+			}
+		}
+		for _, a := range d.Annotations.List {
+			queries++
+			b.query(t, fill.Replace(a.Expr)) // rightly empty while nothing is deployed
+		}
+		for _, v := range d.Templating.List {
+			if v.Type != "query" {
+				continue
+			}
+			queries++
+			query := fill.Replace(v.Query.(map[string]any)["query"].(string))
+			parts := regexp.MustCompile(`^label_values\((.*), (\w+)\)$`).FindStringSubmatch(query)
+			require.NotNil(t, parts, query)
+			require.NotEmpty(t, b.query(t, parts[1]), query)
+			if parts[2] != "namespace" { // which only Kubernetes has
+				require.NotEmpty(t, b.query(t, fmt.Sprintf(`group by (%[2]s) (%[1]s{%[2]s!=""})`, strings.SplitN(parts[1], "{", 2)[0], parts[2])), query)
+			}
+		}
+	}
+	t.Logf("%d panels, %d queries", panels, queries)
+	b.requireRules(t)
+}
+
+// requireShown requires of a panel's query that it has values, all of them plausible for the panel's unit.
+func (b *bundle) requireShown(t *testing.T, where, expr string, p panel) {
+	t.Helper()
+	// What the kubelet knows of containers is there on Kubernetes alone.
+	if strings.Contains(expr, "container_") && len(b.query(t, "group(container_cpu_usage_seconds_total)")) == 0 {
+		return
+	}
+	var shown []float64
+	e2e.Await(t, where+" to show something: "+expr, func() bool {
+		shown = nil
+		for _, value := range b.query(t, expr) {
+			if !math.IsNaN(value) { // one of the series had no events, say the sizes that nobody asked for
+				shown = append(shown, value)
+			}
+		}
+		return len(shown) > 0
+	})
+	for _, value := range shown {
+		require.Falsef(t, math.IsInf(value, 0), "%s: %v", where, value)
+		switch unit := p.FieldConfig.Defaults.Unit; {
+		case unit == "percentunit":
+			require.LessOrEqualf(t, value, 1.0, where)
+			if !strings.Contains(p.Title, " left") { // less than nothing of a budget is left when a promise is broken
+				require.GreaterOrEqualf(t, value, 0.0, where)
+			}
+		case unit == "s" && p.Title != "Age":
+			require.GreaterOrEqualf(t, value, 0.0, where)
+			require.Lessf(t, value, e2e.Patience.Seconds(), "%s: nothing took that long; are these seconds?", where)
+		case unit == "bytes":
+			require.Greaterf(t, value, 10_000.0, "%s: are these bytes?", where)
+		default:
+			require.GreaterOrEqualf(t, value, 0.0, where)
+		}
+	}
+}
+
+// selectors are what an alert's expression looks at, with what it requires of the labels.
+var selectors = regexp.MustCompile(`\b(fibstack[_:][a-zA-Z0-9_:]+|up|pg_up|nginx_up)\b(\{[^}]*\})?`)
+
+// requireRules requires that Prometheus evaluates all rules without an error, that all that is recorded is there, and
+// that all alerts have something to look at.
+func (b *bundle) requireRules(t *testing.T) {
+	t.Helper()
+	var data struct {
+		Groups []struct {
+			Name  string
+			Rules []struct{ Name, Type, Query, Health, LastError string }
+		}
+	}
+	recorded, alerts := 0, 0
+	b.ask(t, "/api/v1/rules", nil, &data)
+	for _, group := range data.Groups {
+		if !strings.HasPrefix(group.Name, "fibstack") {
+			continue
+		}
+		for _, rule := range group.Rules {
+			require.Equalf(t, "ok", rule.Health, "%s: %s", rule.Name, rule.LastError)
+			b.query(t, rule.Query)
+			if rule.Type == "recording" {
+				recorded++
+				require.NotEmpty(t, b.query(t, rule.Name), rule.Name)
+				continue
+			}
+			alerts++
+			for _, selector := range selectors.FindAllString(rule.Query, -1) {
+				require.NotEmptyf(t, b.query(t, "last_over_time("+selector+"[10m])"), "%s looks at %s", rule.Name, selector)
+			}
+		}
+	}
+	t.Logf("%d recording rules, %d alerts", recorded, alerts)
+	require.NotZero(t, recorded)
+	require.NotZero(t, alerts)
+}
+
+func eventually(seen func() bool) bool {
+	for deadline := time.Now().Add(e2e.Patience); time.Now().Before(deadline); time.Sleep(time.Second) {
+		if seen() {
+			return true
+		}
+	}
+	return false
+}
+
+func equal(want, got map[string]int) bool {
+	for name := range counters {
+		if want[name] != got[name] {
+			return false
+		}
+	}
+	return true
+}
+
+// TestAlertsFireAndResolve takes one part after the other away. Its rules are the chart's with one change: what must
+// last for minutes lasts for a second.
+func TestAlertsFireAndResolve(t *testing.T) {
+	t.Parallel()
+	if !private() {
+		t.Skip("takes parts of the stack away")
+	}
+	rules := t.TempDir()
+	files, err := filepath.Glob(chart + "/rules/*.yaml")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		text = regexp.MustCompile(`(?m)^( +for:) \w+$`).ReplaceAll(text, []byte("$1 1s"))
+		require.NoError(t, os.WriteFile(filepath.Join(rules, filepath.Base(file)), text, 0o600))
+	}
+	b := setup(t, "RULES_DIR="+rules)
+	b.awaitScrape(t)
+	firing := func(alert string) bool {
+		return len(b.query(t, fmt.Sprintf(`ALERTS{alertname=%q, alertstate="firing"}`, alert))) > 0
+	}
+	for _, c := range []struct {
+		process, alert string
+		also           func()
+	}{
+		{"worker", "FibstackNoWorkers", func() { b.Ask(t, b.FreshIndex(t, 1, 1000)) }},
+		{"worker", "FibstackTargetDown", func() {}},
+		{"redis", "FibstackQueueUnreachable", func() {}},
+		{"postgres", "FibstackPostgresDown", func() {}},
+		{"client", "FibstackNginxDown", func() {}},
+		{"api", "FibstackAPIAbsent", func() {}},
+	} {
+		require.Falsef(t, firing(c.alert), "%s before %s is stopped", c.alert, c.process)
+		b.stack.Stop(t, c.process)
+		c.also()
+		e2e.Await(t, c.alert+" to fire", func() bool { return firing(c.alert) })
+		b.stack.Start(t, c.process)
+		e2e.Await(t, c.alert+" to resolve", func() bool { return !firing(c.alert) })
+	}
+}
