@@ -30,7 +30,7 @@ test_packages := $(run_packages) $(monitoring_packages) chromium gcc libc6-dev #
 page_tests := e2e/page/node_modules/.package-lock.json
 
 .PHONY: help up up-docker up-grafana up-native run-packages dev logs status down clean build bin/api bin/worker images \
-	test test-go test-client test-rules test-e2e charts test-charts kind-up kind-down k8s-dev e2e-kind e2e-eb test-packages e2e e2e-monitoring lint lint-go lint-npm lint-shell lint-docker
+	test test-go test-client test-rules test-e2e charts test-charts kind-up kind-down k8s-dev e2e-kind e2e-eb test-packages e2e e2e-monitoring lint lint-go lint-npm lint-shell lint-docker lint-aws
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -150,7 +150,7 @@ e2e: test-packages $(page_tests) ## Run the acceptance tests against BASE_URL, d
 e2e-monitoring: ## Hold what Prometheus shows of the stack at BASE_URL against a load; PROMETHEUS_URL, default: http://localhost:9091
 	BASE_URL=$(BASE_URL) PROMETHEUS_URL=$(or $(PROMETHEUS_URL),http://localhost:9091) go test -count=1 -v ./e2e/monitoring
 
-lint: lint-go lint-npm lint-shell lint-docker ## Check formatting and style of everything
+lint: lint-go lint-npm lint-shell lint-docker lint-aws ## Check formatting and style of everything
 
 lint-go:
 	go tool -modfile=tools/go.mod golangci-lint fmt --diff
@@ -169,3 +169,6 @@ lint-shell:
 lint-docker:
 	$(if $(filter docker,$(MODE)),docker compose build --check,@echo "The Dockerfiles are checked where a Docker engine answers.")
 	$(if $(filter docker,$(MODE)),$(compose_dev) build --check)
+
+lint-aws:
+	@if command -v cfn-lint >/dev/null; then cfn-lint aws/cloudformation.yaml; else echo "aws/cloudformation.yaml is checked where cfn-lint is installed."; fi
