@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -95,6 +96,13 @@ func (b *beanstalk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// now is what runs, and which versions were made.
+func (b *beanstalk) now() (running string, versions []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.running, slices.Clone(b.versions)
+}
+
 // update runs the version that the stack is to have.
 func (b *beanstalk) update(form url.Values) {
 	for i := 1; form.Has(fmt.Sprintf("Parameters.member.%d.ParameterKey", i)); i++ {
@@ -121,7 +129,7 @@ type account struct {
 	env []string
 }
 
-func newAccount(t *testing.T) *account {
+func newAccount(t *testing.T, health string) *account {
 	t.Helper()
 	for _, program := range []string{"moto_server", "aws"} {
 		if _, err := exec.LookPath(program); err != nil {
@@ -148,7 +156,7 @@ func newAccount(t *testing.T) *account {
 		return err == nil
 	}, time.Minute, 50*time.Millisecond)
 
-	stand := &beanstalk{emulator: httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: address}), health: "Green"}
+	stand := &beanstalk{emulator: httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: address}), health: health}
 	server := httptest.NewServer(stand)
 	t.Cleanup(server.Close)
 	a := &account{beanstalk: stand, t: t, env: append(os.Environ(),
@@ -170,20 +178,21 @@ func (a *account) run(program string, args ...string) (string, error) {
 }
 
 func TestDeployAndRollback(t *testing.T) {
-	a := newAccount(t)
+	a := newAccount(t, "Green")
 
 	out, err := a.run("./deploy", "--dry-run", "--prefix", "acme/", "v1")
 	require.NoError(t, err)
 	require.Contains(t, out, "Would upload")
-	require.Empty(t, a.versions, "a dry run makes nothing")
-	require.Empty(t, a.running)
+	running, versions := a.now()
+	require.Empty(t, versions, "a dry run makes nothing")
+	require.Empty(t, running)
 
 	out, err = a.run("./deploy", "--prefix", "acme/", "v1")
 	require.NoError(t, err)
 	require.Contains(t, out, "Green: http://fibstack.example.com")
 	require.Contains(t, out, "Environment update is starting with v1-")
-	first := a.running
-	require.Equal(t, []string{first}, a.versions)
+	first, versions := a.now()
+	require.Equal(t, []string{first}, versions)
 	out, err = a.run("aws", "cloudformation", "describe-stacks", "--query", "Stacks[0].Outputs[?OutputKey=='Kept'].OutputValue", "--output", "text")
 	require.NoError(t, err)
 	require.Contains(t, out, "as-it-was", "the stack's other parameters stay")
@@ -195,32 +204,35 @@ func TestDeployAndRollback(t *testing.T) {
 
 	_, err = a.run("./deploy", "--prefix", "acme/", "v1")
 	require.NoError(t, err, "the same again is no error")
-	require.Equal(t, []string{first}, a.versions)
+	_, versions = a.now()
+	require.Equal(t, []string{first}, versions)
 
 	_, err = a.run("./deploy", "--prefix", "acme/", "v2")
 	require.NoError(t, err)
-	second := a.running
+	second, _ := a.now()
 	require.NotEqual(t, first, second)
 
 	out, err = a.run("./rollback", "--dry-run")
 	require.NoError(t, err)
 	require.Contains(t, out, "Would run the version "+first)
-	require.Equal(t, second, a.running)
+	running, _ = a.now()
+	require.Equal(t, second, running)
 	_, err = a.run("./rollback")
 	require.NoError(t, err)
-	require.Equal(t, first, a.running)
+	running, _ = a.now()
+	require.Equal(t, first, running)
 
 	out, err = a.run("./rollback")
 	require.Error(t, err)
 	require.Contains(t, out, "There is no version before "+first)
 	_, err = a.run("./rollback", second)
 	require.NoError(t, err)
-	require.Equal(t, second, a.running)
+	running, _ = a.now()
+	require.Equal(t, second, running)
 }
 
 func TestAnEnvironmentThatIsNotWellIsSaid(t *testing.T) {
-	a := newAccount(t)
-	a.health = "Red"
+	a := newAccount(t, "Red")
 	a.env = append(a.env, "TIMEOUT=2")
 	out, err := a.run("./deploy", "v1")
 	require.Error(t, err)
