@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -376,7 +377,9 @@ func TestReferencesLead(t *testing.T) {
 		named := func(pods []pod, port string) bool {
 			return len(pods) > 0 && !slices.ContainsFunc(pods, func(p pod) bool {
 				return !slices.ContainsFunc(p.containers(), func(c corev1.Container) bool {
-					return slices.ContainsFunc(c.Ports, func(p corev1.ContainerPort) bool { return p.Name == port })
+					return slices.ContainsFunc(c.Ports, func(p corev1.ContainerPort) bool {
+						return p.Name == port || strconv.Itoa(int(p.ContainerPort)) == port
+					})
 				})
 			})
 		}
