@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"os"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,6 +17,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/fibstack/fibstack/internal/cache"
 	"github.com/fibstack/fibstack/internal/events"
@@ -493,20 +494,6 @@ func TestWorkGoesOnWhenRedisIsBack(t *testing.T) {
 	b.waitFor(8, store.Done)
 }
 
-func TestMetricsFollowTheConventions(t *testing.T) {
-	t.Parallel()
-	registry := prometheus.NewRegistry()
-	newMetrics(registry)
-	problems, err := testutil.GatherAndLint(registry)
-	require.NoError(t, err)
-	require.Empty(t, problems)
-	families, err := registry.Gather()
-	require.NoError(t, err)
-	for _, family := range families {
-		require.True(t, strings.HasPrefix(family.GetName(), "fibstack_"), family.GetName())
-	}
-}
-
 func TestTheReadmeHasEveryVariable(t *testing.T) {
 	t.Parallel()
 	testkit.RequireInReadme(t, &Config{}, &store.Config{}, &service.Config{}, &service.Redis{})
@@ -545,6 +532,38 @@ func TestTheProgramWorksAndStops(t *testing.T) {
 	stop := b.run()
 	b.ask(7)
 	require.Equal(t, "13", *b.waitFor(7, store.Done).Value)
+	require.NoError(t, stop())
+}
+
+func TestMetricsFollowTheConventionsAndManyIndexesMakeNoMore(t *testing.T) {
+	t.Setenv("LOG_LEVEL", "warn")
+	b := program(t)
+	stop := b.run()
+	url := "http://" + os.Getenv("OPS_ADDR") + "/metrics"
+	b.ask(1)
+	b.waitFor(1, store.Done)
+	before := testkit.RequireGoodMetrics(t, url)
+	const many, atOnce = 10_000, 8
+	var group errgroup.Group
+	for asker := range int64(atOnce) {
+		group.Go(func() error {
+			for index := 2 + asker; index <= many; index += atOnce {
+				if _, _, err := b.store.Request(t.Context(), index, many); err != nil {
+					return err
+				}
+				if _, err := b.queue().Add(t.Context(), "", index); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	require.NoError(t, group.Wait())
+	b.eventually(func() bool {
+		counts, err := b.store.Counts(t.Context())
+		return err == nil && counts[store.Done] == many
+	}, "all done")
+	require.Equal(t, before, testkit.RequireGoodMetrics(t, url))
 	require.NoError(t, stop())
 }
 

@@ -25,6 +25,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fibstack/fibstack/e2e"
+	"github.com/fibstack/fibstack/internal/testkit"
 )
 
 const chart = "../../charts/fibstack"
@@ -300,6 +301,19 @@ func TestEveryQueryShowsWhatTheLoadDid(t *testing.T) {
 	}
 	t.Logf("%d panels, %d queries", panels, queries)
 	b.requireRules(t)
+	b.requireGoodMetrics(t)
+}
+
+// requireGoodMetrics has what api and worker serve after the load checked by Prometheus's linter. What the exporters
+// serve is named by others. In containers none of it can be reached from here.
+func (b *bundle) requireGoodMetrics(t *testing.T) {
+	t.Helper()
+	if b.stack == nil {
+		return
+	}
+	for _, name := range []string{"API_OPS_ADDR", "WORKER_OPS_ADDR"} {
+		testkit.RequireGoodMetrics(t, "http://"+b.stack.Env(name)+"/metrics")
+	}
 }
 
 // requireShown requires of a panel's query that it has values, all of them plausible for the panel's unit.
