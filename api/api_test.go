@@ -72,6 +72,19 @@ func (b *syncBuffer) String() string {
 	return b.buffer.String()
 }
 
+// line returns the log line of a request, nil if there is none yet.
+func (b *syncBuffer) line(t *testing.T, request string) map[string]any {
+	t.Helper()
+	for line := range strings.Lines(b.String()) {
+		var record map[string]any
+		require.NoError(t, json.Unmarshal([]byte(line), &record))
+		if record["requestId"] == request && record["msg"] == "request" {
+			return record
+		}
+	}
+	return nil
+}
+
 func setup(t *testing.T, change ...func(*Config)) *bundle {
 	t.Helper()
 	server, database := testkit.Database(t)
@@ -97,7 +110,7 @@ func setupOn(t *testing.T, postgres *testkit.Server, database string, change ...
 	for _, c := range change {
 		c(&cfg)
 	}
-	log := slog.New(slog.NewJSONHandler(b.log, nil))
+	log := service.NewLogger(b.log, service.Config{})
 	api := newServer(cfg, log, b.registry, nil, b.store, b.queue, b.cache, b.news)
 	web := httptest.NewServer(api.handler)
 	t.Cleanup(web.Close)
@@ -737,18 +750,14 @@ func TestTheLogLineOfARequestCarriesItsID(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.get("/values/8", "X-Request-Id", "find-me")
+	var line map[string]any
 	require.Eventually(t, func() bool {
-		for line := range strings.Lines(b.log.String()) {
-			var record map[string]any
-			require.NoError(t, json.Unmarshal([]byte(line), &record))
-			if record["requestId"] == "find-me" {
-				require.Equal(t, "/values/{index}", record["route"])
-				require.EqualValues(t, http.StatusNotFound, record["status"])
-				return true
-			}
-		}
-		return false
+		line = b.log.line(t, "find-me")
+		return line != nil
 	}, time.Minute, time.Millisecond)
+	require.Equal(t, "/values/{index}", line["route"])
+	require.EqualValues(t, http.StatusNotFound, line["status"])
+	require.NotContains(t, line, "trace_id")
 }
 
 func TestTheReadmeHasEveryVariable(t *testing.T) {
@@ -807,13 +816,14 @@ func TestARequestContinuesTheTraceOfTheProxy(t *testing.T) {
 	require.NoError(t, err)
 	defer client.Close()
 	jobs, log := queue.New(client, queue.Config{}), &syncBuffer{}
-	api := newServer(Config{MaxIndex: 100, MaxBacklog: 100, MaxStreams: 1}, slog.New(slog.NewJSONHandler(log, nil)), s.Registry,
+	api := newServer(Config{MaxIndex: 100, MaxBacklog: 100, MaxStreams: 1}, service.NewLogger(log, service.Config{}), s.Registry,
 		s.Tracing, db, jobs, cache.New(client), events.NewHub(client))
 
 	const trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 	r := httptest.NewRequest(http.MethodPost, "/api/values", strings.NewReader(`{"index": 7}`))
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Traceparent", "00-"+trace+"-"+parent+"-01")
+	r.Header.Set("X-Request-Id", "find-me")
 	answered := httptest.NewRecorder()
 	api.handler.ServeHTTP(answered, r)
 	require.Equal(t, http.StatusAccepted, answered.Code)
@@ -825,7 +835,10 @@ func TestARequestContinuesTheTraceOfTheProxy(t *testing.T) {
 	request, enqueue := collector.Only(t, "POST /values"), collector.Only(t, "enqueue")
 	require.Equal(t, parent, request.Parent)
 	require.Equal(t, request.ID, enqueue.Parent)
-	require.Equal(t, "00-"+trace+"-"+enqueue.ID+"-01", job.Trace)
+	require.Equal(t, queue.Origin{Request: "find-me", Trace: "00-" + trace + "-" + enqueue.ID + "-01"}, job.Origin)
+	line := log.line(t, "find-me")
+	require.Equal(t, trace, line["trace_id"])
+	require.Equal(t, request.ID, line["span_id"])
 	require.Contains(t, collector.Below(request), "sql.conn.query")
 	require.NotEmpty(t, collector.Below(enqueue), "Redis")
 	for _, span := range collector.Spans() {

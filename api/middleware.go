@@ -18,20 +18,14 @@ import (
 	"go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/fibstack/fibstack/internal/service"
 )
-
-type requestIDKey struct{}
-
-// requestID is the id that the request's log line, its problem and its answer carry.
-func requestID(ctx context.Context) string {
-	id, _ := ctx.Value(requestIDKey{}).(string)
-	return id
-}
 
 // goodRequestID is what a proxy's or client's own id must look like to be taken over into logs and headers.
 var goodRequestID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
-// withRequestID takes the request's id, or makes one, and returns it with the answer.
+// withRequestID takes the request's id, or makes one. The answer, its problem and the log lines carry it.
 func (s *server) withRequestID(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := r.Header.Get("X-Request-Id")
@@ -39,7 +33,7 @@ func (s *server) withRequestID(next http.Handler) http.Handler {
 			id = rand.Text()
 		}
 		w.Header().Set("X-Request-Id", id)
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id)))
+		next.ServeHTTP(w, r.WithContext(service.WithRequestID(r.Context(), id)))
 	})
 }
 
@@ -66,8 +60,7 @@ func (s *server) observe(router *mux.Router, next http.Handler) http.Handler {
 		s.metrics.observe(r.Context(), r.Method, route, got)
 		s.log.LogAttrs(r.Context(), slog.LevelInfo, "request", slog.String("method", r.Method),
 			slog.String("route", route), slog.String("path", r.URL.Path), slog.Int("status", got.Code),
-			slog.Int64("bytes", got.Written), slog.Float64("seconds", got.Duration.Seconds()),
-			slog.String("requestId", requestID(r.Context())))
+			slog.Int64("bytes", got.Written), slog.Float64("seconds", got.Duration.Seconds()))
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/fibstack/fibstack/internal/service"
 	"github.com/fibstack/fibstack/internal/store"
 )
 
@@ -66,10 +67,10 @@ func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		return // the client is gone
 	}
 	p := asProblem(err)
-	p.RequestID = requestID(r.Context())
+	p.RequestID = service.RequestID(r.Context())
 	if p.Status >= http.StatusInternalServerError {
 		s.log.LogAttrs(r.Context(), slog.LevelError, "request failed", slog.Int("status", p.Status),
-			slog.String("path", r.URL.Path), slog.String("requestId", p.RequestID), slog.Any("error", err))
+			slog.String("path", r.URL.Path), slog.Any("error", err))
 	}
 	header := w.Header()
 	if p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests {

@@ -19,6 +19,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/fibstack/fibstack/internal/queue"
 	"github.com/fibstack/fibstack/internal/service"
 	"github.com/fibstack/fibstack/internal/store"
 )
@@ -129,11 +130,11 @@ func (s *server) enqueue(r *http.Request, index int64, committed time.Time) {
 	// The job's span will be a child of this one.
 	headers := propagation.MapCarrier{}
 	propagation.TraceContext{}.Inject(ctx, headers)
-	added, err := s.queue.Add(ctx, headers["traceparent"], index)
+	origin := queue.Origin{Request: service.RequestID(ctx), Trace: headers["traceparent"]}
+	added, err := s.queue.Add(ctx, origin, index)
 	if err != nil {
 		s.metrics.enqueueFailures.Inc()
-		s.log.WarnContext(r.Context(), "not queued; the sweeper will", "index", index, "error", err,
-			"requestId", requestID(r.Context()))
+		s.log.WarnContext(r.Context(), "not queued; the sweeper will", "index", index, "error", err)
 	}
 	if added > 0 {
 		service.Observe(ctx, s.metrics.stages.WithLabelValues(queueing), max(0, time.Since(committed).Seconds()))

@@ -95,6 +95,7 @@ func newPause() *backoff.ExponentialBackOff {
 // process sees one job to one of the outcomes, and keeps its claim meanwhile.
 func (p *pool) process(ctx context.Context, job *queue.Job) {
 	log := p.log.With("index", job.Index, "attempt", job.Attempt)
+	ctx = service.WithRequestID(ctx, job.Request)
 	// A child of the span that queued the job, not a link to it, so that a calculation is one trace: a job has one
 	// sender and is received alone, for which the conventions of messaging allow it.
 	ctx = propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{"traceparent": job.Trace})
@@ -164,7 +165,7 @@ func (p *pool) keep(ctx context.Context, job *queue.Job, cancel context.CancelCa
 			cancel(err)
 			return
 		} else if err != nil && ctx.Err() == nil {
-			p.log.Warn("the claim could not be kept alive", "index", job.Index, "error", err)
+			p.log.WarnContext(ctx, "the claim could not be kept alive", "index", job.Index, "error", err)
 		}
 	}
 }
@@ -230,7 +231,7 @@ func since(moment time.Time) time.Duration { return max(0, time.Since(moment)) }
 func (p *pool) safely(ctx context.Context, index int64) (digits []byte, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
-			p.log.Error("panic", "index", index, "cause", cause, "stack", string(debug.Stack()))
+			p.log.ErrorContext(ctx, "panic", "index", index, "cause", cause, "stack", string(debug.Stack()))
 			err = fmt.Errorf("the calculation panicked: %v", cause)
 		}
 	}()
@@ -261,7 +262,7 @@ func (p *pool) patiently(ctx context.Context, operation func(context.Context) (s
 		return c, err
 	}, backoff.WithBackOff(newPause()), backoff.WithMaxElapsedTime(0),
 		backoff.WithNotify(func(err error, wait time.Duration) {
-			p.log.Warn("PostgreSQL is away", "error", err, "retryIn", wait)
+			p.log.WarnContext(ctx, "PostgreSQL is away", "error", err, "retryIn", wait)
 		}))
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/fibstack/fibstack/internal/queue"
 	"github.com/fibstack/fibstack/internal/store"
 )
 
@@ -46,7 +47,7 @@ func (p *pool) sweepOnce(ctx context.Context) error {
 		for i, w := range waiting {
 			indexes[i] = w.Index
 		}
-		added, err := p.queue.Add(ctx, "", indexes...)
+		added, err := p.queue.Add(ctx, queue.Origin{}, indexes...)
 		p.metrics.swept.Add(float64(added))
 		found += added
 		if err != nil {

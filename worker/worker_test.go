@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -100,7 +101,7 @@ func (b *bundle) queue() *queue.Queue {
 func (b *bundle) ask(indexes ...int64) {
 	b.t.Helper()
 	b.record(indexes...)
-	_, err := b.queue().Add(b.t.Context(), "", indexes...)
+	_, err := b.queue().Add(b.t.Context(), queue.Origin{}, indexes...)
 	require.NoError(b.t, err)
 }
 
@@ -400,7 +401,7 @@ func TestAJobDoneBeforeIsAnnouncedAgainAndSkipped(t *testing.T) {
 func TestAJobThatTheDatabaseDoesNotKnowIsDropped(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	_, err := b.queue().Add(t.Context(), "", 7)
+	_, err := b.queue().Add(t.Context(), queue.Origin{}, 7)
 	require.NoError(t, err)
 	b.start(fib.Digits)
 	b.waitForEmptyQueue()
@@ -489,7 +490,7 @@ func TestWorkGoesOnWhenRedisIsBack(t *testing.T) {
 	b.redisServer.Stop()
 	b.record(8)
 	require.NoError(t, b.redisServer.Start())
-	_, err := b.queue().Add(t.Context(), "", 8)
+	_, err := b.queue().Add(t.Context(), queue.Origin{}, 8)
 	require.NoError(t, err)
 	b.waitFor(8, store.Done)
 }
@@ -551,7 +552,7 @@ func TestMetricsFollowTheConventionsAndManyIndexesMakeNoMore(t *testing.T) {
 				if _, _, err := b.store.Request(t.Context(), index, many); err != nil {
 					return err
 				}
-				if _, err := b.queue().Add(t.Context(), "", index); err != nil {
+				if _, err := b.queue().Add(t.Context(), queue.Origin{}, index); err != nil {
 					return err
 				}
 			}
@@ -574,7 +575,7 @@ func TestAJobContinuesTheTraceOfItsRequest(t *testing.T) {
 	stop := b.run()
 	const trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 	b.record(7)
-	_, err := b.queue().Add(t.Context(), "00-"+trace+"-"+parent+"-01", 7)
+	_, err := b.queue().Add(t.Context(), queue.Origin{Request: "find-me", Trace: "00-" + trace + "-" + parent + "-01"}, 7)
 	require.NoError(t, err)
 	b.waitFor(7, store.Done)
 	b.waitForEmptyQueue()
@@ -589,6 +590,27 @@ func TestAJobContinuesTheTraceOfItsRequest(t *testing.T) {
 	for _, span := range collector.Spans() {
 		require.Equal(t, trace, span.Trace, "neither checks, sweeps nor the wait for jobs make traces: %v", span)
 	}
+}
+
+func TestTheLogLineOfAJobCarriesTheIDsOfItsRequest(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+	origin := queue.Origin{Request: "find-me", Trace: "00-" + trace + "-00f067aa0ba902b7-01"}
+	b.record(7)
+	_, err := b.queue().Add(t.Context(), origin, 7)
+	require.NoError(t, err)
+	p := b.pool(fib.Digits)
+	job, err := p.queue.Take(t.Context())
+	require.NoError(t, err)
+	var log bytes.Buffer
+	p.log = service.NewLogger(&log, service.Config{})
+	p.process(t.Context(), job)
+	var line map[string]any
+	require.NoError(t, json.Unmarshal(log.Bytes(), &line))
+	require.Equal(t, done, line["outcome"])
+	require.Equal(t, "find-me", line["requestId"])
+	require.Equal(t, trace, line["trace_id"])
 }
 
 func TestAJobWithoutATraceIsDoneWithoutTheCollector(t *testing.T) {

@@ -12,10 +12,10 @@
 //
 // The keys share one hash slot, so that a cluster can run the scripts, and nothing newer than Redis 7.0 is used:
 //
-//	{fib}:jobs    the stream: index, attempts counted so far, queued (Unix milliseconds), trace, reason, and taken,
-//	              which is 1 if a worker had the job before
+//	{fib}:jobs    the stream: index, attempts counted so far, queued (Unix milliseconds), request and trace of its
+//	              Origin, reason, and taken, which is 1 if a worker had the job before
 //	{fib}:queued  hash, index → id of its entry: a mark that counts only while that entry is in the stream
-//	{fib}:dead    the stream of jobs that were given up: index, attempts, queued, trace, reason
+//	{fib}:dead    the stream of jobs that were given up: index, attempts, queued, request, trace, reason
 //
 // All processes of one queue should have the same Config but for Consumer. Every Take that waits holds one connection,
 // so the client's pool must be larger than the number of them.
@@ -80,8 +80,18 @@ type Queue struct {
 	nextClaim atomic.Int64
 }
 
+// Origin is where a job comes from. It is empty if nobody asked just then.
+type Origin struct {
+	// Request is the id of the request that queued the job.
+	Request string
+	// Trace is the traceparent of the span that did.
+	Trace string
+}
+
 // Job is one delivery of an index to be calculated.
 type Job struct {
+	// Origin is what Add was given.
+	Origin
 	Index int64
 	// Attempt is 1 at the first delivery and grows with each that was not given back by Return.
 	Attempt int
@@ -89,8 +99,6 @@ type Job struct {
 	First bool
 	// QueuedAt is when the job was added, by Redis's clock; it outlives Return and Retry.
 	QueuedAt time.Time
-	// Trace is what Add was given.
-	Trace string
 	// Reason is what the last Retry was given, empty if there was none: a worker that crashes leaves no reason.
 	Reason string
 
@@ -134,20 +142,20 @@ end
 local time = redis.call('TIME')
 local now = time[1] .. string.format('%03d', math.floor(time[2] / 1000))
 local added = 0
-for i = 4, #ARGV do
+for i = 5, #ARGV do
   local id = redis.call('HGET', queued, ARGV[i])
   if not id or #redis.call('XRANGE', stream, id, id) == 0 then
-    add(ARGV[i], 0, now, ARGV[3], '', '')
+    add(ARGV[i], 0, now, ARGV[3], ARGV[4], '', '')
     added = added + 1
   end
 end
 return added`)
 
 // Add queues the indexes that are not queued yet and returns how many those were. An index counts as queued until its
-// job is done or buried. trace is handed to whoever takes the jobs.
-func (q *Queue) Add(ctx context.Context, trace string, indexes ...int64) (added int, err error) {
+// job is done or buried. The origin is handed to whoever takes the jobs.
+func (q *Queue) Add(ctx context.Context, origin Origin, indexes ...int64) (added int, err error) {
 	for batch := range slices.Chunk(indexes, addBatch) {
-		args := []any{trace}
+		args := []any{origin.Request, origin.Trace}
 		for _, index := range batch {
 			args = append(args, index)
 		}
@@ -257,7 +265,8 @@ func (q *Queue) accept(ctx context.Context, id string, deliveries int64, fields 
 	queued, err3 := strconv.ParseInt(text("queued"), 10, 64)
 	job := &Job{
 		Index: index, Attempt: attempts + int(deliveries), First: deliveries == 1 && text("taken") == "",
-		QueuedAt: time.UnixMilli(queued), Trace: text("trace"), Reason: text("reason"), id: id, deliveries: deliveries,
+		QueuedAt: time.UnixMilli(queued), Origin: Origin{text("request"), text("trace")}, Reason: text("reason"),
+		id: id, deliveries: deliveries,
 	}
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return nil, q.Bury(ctx, job, fmt.Sprintf("not a job: %v", fields))
@@ -296,25 +305,25 @@ func (q *Queue) Retry(ctx context.Context, job *Job, reason string) error {
 var requeueScript = script(`
 if not ours() then return 0 end
 finish()
-add(index, ARGV[6], ARGV[7], ARGV[8], ARGV[9], 1)
+add(index, ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10], 1)
 return 1`)
 
 func (q *Queue) requeue(ctx context.Context, job *Job, attempts int, reason string) error {
-	return q.runOwned(ctx, requeueScript, job, attempts, job.QueuedAt.UnixMilli(), job.Trace, reason)
+	return q.runOwned(ctx, requeueScript, job, attempts, job.QueuedAt.UnixMilli(), job.Request, job.Trace, reason)
 }
 
 var buryScript = script(`
 if not ours() then return 0 end
 finish()
-redis.call('XADD', dead, 'MAXLEN', '~', ARGV[10], '*',
-  'index', index, 'attempts', ARGV[6], 'queued', ARGV[7], 'trace', ARGV[8], 'reason', ARGV[9])
+redis.call('XADD', dead, 'MAXLEN', '~', ARGV[11], '*',
+  'index', index, 'attempts', ARGV[6], 'queued', ARGV[7], 'request', ARGV[8], 'trace', ARGV[9], 'reason', ARGV[10])
 return 1`)
 
 // Bury gives the job up and keeps it, with the reason and the attempts made, among the last 10,000 or so given up jobs.
 // The index can be added anew.
 func (q *Queue) Bury(ctx context.Context, job *Job, reason string) error {
 	attempts := min(job.Attempt, q.cfg.MaxAttempts) // the delivery that finds a job exhausted makes no attempt
-	return q.runOwned(ctx, buryScript, job, attempts, job.QueuedAt.UnixMilli(), job.Trace, reason, maxDead)
+	return q.runOwned(ctx, buryScript, job, attempts, job.QueuedAt.UnixMilli(), job.Request, job.Trace, reason, maxDead)
 }
 
 var statsScript = script(`
@@ -403,9 +412,9 @@ local function fields(list)
   return map
 end
 
-local function add(index, attempts, since, trace, reason, taken)
+local function add(index, attempts, since, request, trace, reason, taken)
   local id = redis.call('XADD', stream, '*', 'index', index, 'attempts', attempts, 'queued', since,
-    'trace', trace, 'reason', reason, 'taken', taken)
+    'request', request, 'trace', trace, 'reason', reason, 'taken', taken)
   redis.call('HSET', queued, index, id)
 end
 

@@ -28,6 +28,8 @@ const (
 	patience = time.Minute
 )
 
+var origin = queue.Origin{Request: "a request", Trace: "a trace"}
+
 type bundle struct {
 	*testing.T
 	server *testkit.Server
@@ -53,7 +55,7 @@ func (b *bundle) consumer(name string) *queue.Queue {
 
 func (b *bundle) add(q *queue.Queue, indexes ...int64) {
 	b.Helper()
-	added, err := q.Add(b.Context(), "", indexes...)
+	added, err := q.Add(b.Context(), queue.Origin{}, indexes...)
 	require.NoError(b, err)
 	require.Equal(b, len(indexes), added)
 }
@@ -138,14 +140,14 @@ func TestAJobCarriesWhatWasAdded(t *testing.T) {
 	q := b.consumer("a")
 	before, err := b.client.Time(t.Context()).Result()
 	require.NoError(t, err)
-	_, err = q.Add(t.Context(), "a trace", 7)
+	_, err = q.Add(t.Context(), origin, 7)
 	require.NoError(t, err)
 
 	job := b.take(q)
 
 	require.Equal(t, int64(7), job.Index)
 	require.Equal(t, 1, job.Attempt)
-	require.Equal(t, "a trace", job.Trace)
+	require.Equal(t, origin, job.Origin)
 	require.Empty(t, job.Reason)
 	require.WithinRange(t, job.QueuedAt, before.Truncate(time.Millisecond), before.Add(patience))
 }
@@ -164,7 +166,7 @@ func TestAddSkipsAnIndexThatIsQueued(t *testing.T) {
 	q := b.consumer("a")
 	b.add(q, 1, 2)
 
-	added, err := q.Add(t.Context(), "", 1, 2, 3, 3)
+	added, err := q.Add(t.Context(), queue.Origin{}, 1, 2, 3, 3)
 
 	require.NoError(t, err)
 	require.Equal(t, 1, added)
@@ -177,7 +179,7 @@ func TestAddSkipsAnIndexThatIsTaken(t *testing.T) {
 	b.add(q, 1)
 	b.take(q)
 
-	added, err := q.Add(t.Context(), "", 1)
+	added, err := q.Add(t.Context(), queue.Origin{}, 1)
 
 	require.NoError(t, err)
 	require.Zero(t, added)
@@ -201,7 +203,7 @@ func TestManyAddersQueueAnIndexOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
-			n, err := q.Add(t.Context(), "", 1, 2, 3)
+			n, err := q.Add(t.Context(), queue.Origin{}, 1, 2, 3)
 			if err == nil {
 				added.Add(int64(n))
 			}
@@ -241,7 +243,7 @@ func TestAnEntryWithoutItsMarkIsDeliveredAndLeavesTheNewMarkAlone(t *testing.T) 
 	first, second := b.take(q), b.take(q)
 	require.NoError(t, q.Done(t.Context(), first))
 
-	added, err := q.Add(t.Context(), "", 1)
+	added, err := q.Add(t.Context(), queue.Origin{}, 1)
 	require.NoError(t, err)
 	require.Zero(t, added, "the second entry is still at work")
 	require.NoError(t, q.Done(t.Context(), second))
@@ -313,7 +315,7 @@ func TestTakeDeliversNothingWhenItsContextIsDone(t *testing.T) {
 func TestACrashedWorkersJobGoesToAnotherAndCountsTheAttempt(t *testing.T) {
 	b := setup(t)
 	crashed := b.consumer("crashed")
-	_, err := crashed.Add(t.Context(), "a trace", 1)
+	_, err := crashed.Add(t.Context(), origin, 1)
 	require.NoError(t, err)
 	lost := b.take(crashed)
 
@@ -323,7 +325,7 @@ func TestACrashedWorkersJobGoesToAnotherAndCountsTheAttempt(t *testing.T) {
 	require.Equal(t, 2, job.Attempt)
 	require.True(t, lost.First)
 	require.False(t, job.First)
-	require.Equal(t, "a trace", job.Trace)
+	require.Equal(t, origin, job.Origin)
 	require.Equal(t, lost.QueuedAt, job.QueuedAt)
 }
 
@@ -405,7 +407,7 @@ func TestDoneTwiceDoesNotEndAJobAddedAnew(t *testing.T) {
 
 	require.NoError(t, q.Done(t.Context(), job))
 
-	added, err := q.Add(t.Context(), "", 1)
+	added, err := q.Add(t.Context(), queue.Origin{}, 1)
 	require.NoError(t, err)
 	require.Zero(t, added)
 	require.Equal(t, int64(1), b.stats(q).Depth)
@@ -414,7 +416,7 @@ func TestDoneTwiceDoesNotEndAJobAddedAnew(t *testing.T) {
 func TestAReturnedJobIsAtOnceAvailableAndCountsNoAttempt(t *testing.T) {
 	b := setup(t)
 	stopping, other := b.consumer("stopping"), b.consumer("other")
-	_, err := stopping.Add(t.Context(), "a trace", 1)
+	_, err := stopping.Add(t.Context(), origin, 1)
 	require.NoError(t, err)
 	returned := b.take(stopping)
 	later := takeLater(t.Context(), other)
@@ -428,7 +430,7 @@ func TestAReturnedJobIsAtOnceAvailableAndCountsNoAttempt(t *testing.T) {
 	require.Equal(t, 1, got.job.Attempt)
 	require.True(t, returned.First)
 	require.False(t, got.job.First)
-	require.Equal(t, "a trace", got.job.Trace)
+	require.Equal(t, origin, got.job.Origin)
 	require.Equal(t, returned.QueuedAt, got.job.QueuedAt)
 	require.ErrorIs(t, stopping.Return(t.Context(), returned), queue.ErrLost)
 }
@@ -440,7 +442,7 @@ func TestAReturnedJobStaysMarked(t *testing.T) {
 	require.NoError(t, q.Return(t.Context(), b.take(q)))
 	require.NoError(t, q.Tidy(t.Context()))
 
-	added, err := q.Add(t.Context(), "", 1)
+	added, err := q.Add(t.Context(), queue.Origin{}, 1)
 
 	require.NoError(t, err)
 	require.Zero(t, added)
@@ -487,7 +489,7 @@ func TestAJobIsExhaustedAfterItsLastAttemptOnly(t *testing.T) {
 func TestABuriedJobIsKeptWithItsReasonAndCanBeAddedAnew(t *testing.T) {
 	b := setup(t)
 	q := queue.New(b.client, queue.Config{ClaimIdle: never, MaxAttempts: 1})
-	_, err := q.Add(t.Context(), "a trace", 1)
+	_, err := q.Add(t.Context(), origin, 1)
 	require.NoError(t, err)
 	require.NoError(t, q.Retry(t.Context(), b.take(q), "no luck"))
 	job := b.take(q)
@@ -498,7 +500,7 @@ func TestABuriedJobIsKeptWithItsReasonAndCanBeAddedAnew(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, dead, 1)
 	require.Equal(t, map[string]any{
-		"index": "1", "attempts": "1", "queued": fmt.Sprint(job.QueuedAt.UnixMilli()), "trace": "a trace", "reason": "no luck",
+		"index": "1", "attempts": "1", "queued": fmt.Sprint(job.QueuedAt.UnixMilli()), "request": origin.Request, "trace": origin.Trace, "reason": "no luck",
 	}, dead[0].Values)
 	stats := b.stats(q)
 	require.Equal(t, [2]int64{0, 1}, [2]int64{stats.Depth, stats.Dead})
@@ -742,7 +744,7 @@ func TestTakeReportsALostConnectionAndWorksWhenRedisIsBack(t *testing.T) {
 	require.Error(t, (<-later).err)
 	_, err := q.Take(t.Context())
 	require.Error(t, err)
-	_, err = q.Add(t.Context(), "", 3)
+	_, err = q.Add(t.Context(), queue.Origin{}, 3)
 	require.Error(t, err)
 	err = q.Keep(t.Context(), job)
 	require.Error(t, err)
@@ -844,7 +846,7 @@ func TestRandomOperationsKeepTheQueueTrue(t *testing.T) {
 			operations := []func(){
 				func() { // add
 					index := random.Int64N(12)
-					added, err := anybody().Add(t.Context(), "", index)
+					added, err := anybody().Add(t.Context(), queue.Origin{}, index)
 					require.NoError(t, err)
 					require.Equal(t, !queued[index], added == 1)
 					if added == 1 {
@@ -981,7 +983,7 @@ func BenchmarkAdd(b *testing.B) {
 	defer client.Close()
 	q := queue.New(client, queue.Config{})
 	for index := int64(0); b.Loop(); index++ {
-		_, err := q.Add(b.Context(), "", index)
+		_, err := q.Add(b.Context(), queue.Origin{}, index)
 		require.NoError(b, err)
 	}
 }
@@ -996,7 +998,7 @@ func BenchmarkAddThousand(b *testing.B) {
 			indexes[i] = next
 			next++
 		}
-		_, err := q.Add(b.Context(), "", indexes...)
+		_, err := q.Add(b.Context(), queue.Origin{}, indexes...)
 		require.NoError(b, err)
 	}
 }
@@ -1013,7 +1015,7 @@ func BenchmarkTakeAndDone(b *testing.B) {
 		if taken%len(indexes) == 0 {
 			b.StopTimer()
 			require.NoError(b, q.Tidy(b.Context()))
-			_, err := q.Add(b.Context(), "", indexes...)
+			_, err := q.Add(b.Context(), queue.Origin{}, indexes...)
 			require.NoError(b, err)
 			b.StartTimer()
 		}

@@ -1,10 +1,8 @@
 package service
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"os"
@@ -15,7 +13,6 @@ import (
 
 	"github.com/caarlos0/env/v11"
 	"github.com/go-playground/validator/v10"
-	"github.com/mattn/go-isatty"
 )
 
 // ErrUsage is an error that the person who starts the process can mend: arguments or environment.
@@ -105,22 +102,4 @@ func rule(field validator.FieldError) string {
 		return "set"
 	}
 	return "valid: " + field.Tag() + " " + field.Param()
-}
-
-// newLogger writes text to a terminal and JSON to anything else, unless the configuration says which.
-func newLogger(w io.Writer, cfg Config) *slog.Logger {
-	options := &slog.HandlerOptions{Level: cfg.LogLevel}
-	file, isFile := w.(*os.File)
-	if cfg.LogFormat == "text" || cfg.LogFormat == "auto" && isFile && isatty.IsTerminal(file.Fd()) {
-		return slog.New(tracingHandler{slog.NewTextHandler(w, options)})
-	}
-	return slog.New(tracingHandler{slog.NewJSONHandler(w, options)})
-}
-
-// redisLogger lowers what go-redis says, which callers learn as errors too, to the debug level.
-type redisLogger struct{ log *slog.Logger }
-
-// Printf implements go-redis's logging interface.
-func (l redisLogger) Printf(ctx context.Context, format string, args ...any) {
-	l.log.DebugContext(ctx, "go-redis", "says", fmt.Sprintf(format, args...))
 }

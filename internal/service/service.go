@@ -73,7 +73,7 @@ type Service struct {
 
 // New makes the frame of the named process. Its logger becomes slog's default and go-redis's too, for what libraries log.
 func New(name string, cfg Config) *Service {
-	log := newLogger(os.Stderr, cfg).With("service", name)
+	log := NewLogger(os.Stderr, cfg).With("service", name)
 	slog.SetDefault(log)
 	redis.SetLogger(redisLogger{log})
 	s := &Service{Name: name, Log: log, Registry: newRegistry(name), cfg: cfg, stopBy: time.Now().Add(cfg.GracePeriod)}

@@ -92,21 +92,3 @@ func Observe(ctx context.Context, observer prometheus.Observer, seconds float64)
 	}
 	observer.Observe(seconds)
 }
-
-// tracingHandler adds the ids of the sampled span that a line belongs to.
-type tracingHandler struct{ slog.Handler }
-
-func (h tracingHandler) Handle(ctx context.Context, record slog.Record) error {
-	if span := trace.SpanContextFromContext(ctx); span.IsSampled() {
-		record.AddAttrs(slog.String("trace_id", span.TraceID().String()), slog.String("span_id", span.SpanID().String()))
-	}
-	return h.Handler.Handle(ctx, record)
-}
-
-func (h tracingHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return tracingHandler{h.Handler.WithAttrs(attrs)}
-}
-
-func (h tracingHandler) WithGroup(name string) slog.Handler {
-	return tracingHandler{h.Handler.WithGroup(name)}
-}
