@@ -90,6 +90,8 @@ func rule(field validator.FieldError) string {
 		return "at least " + field.Param()
 	case "max":
 		return "at most " + field.Param()
+	case "eq":
+		return field.Param() + ", which is all that is spoken here"
 	case "oneof":
 		return "one of " + strings.Join(strings.Fields(field.Param()), ", ")
 	case "hostname_port":

@@ -28,6 +28,7 @@ func TestLoadNamesEveryMistakeAtOnce(t *testing.T) {
 	t.Setenv("OPS_ADDR", "9090")
 	t.Setenv("GRACE_PERIOD", "10s")
 	t.Setenv("DRAIN_DELAY", "10s")
+	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
 	t.Setenv("REDIS_PORT", "redis")
 	t.Setenv("REDIS_TLS", "maybe")
 	t.Setenv("REDIS_CA_FILE", "/nowhere")
@@ -40,6 +41,7 @@ func TestLoadNamesEveryMistakeAtOnce(t *testing.T) {
   LOG_FORMAT="xml" must be one of auto, json, text
   LOG_LEVEL="loud" must be one of debug, info, warn, error
   OPS_ADDR="9090" must be an address such as :9090 or 127.0.0.1:9090
+  OTEL_EXPORTER_OTLP_PROTOCOL="grpc" must be http/protobuf, which is all that is spoken here
   REDIS_CA_FILE="/nowhere" must be a file that is there
   REDIS_PORT="redis" must be a whole number
   REDIS_TLS="maybe" must be true or false

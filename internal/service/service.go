@@ -36,6 +36,9 @@ type Config struct {
 	GracePeriod time.Duration `env:"GRACE_PERIOD" envDefault:"25s" validate:"min=1s"`
 	// DrainDelay is how long a stopping process says that it is not ready, and works on, so that proxies notice.
 	DrainDelay time.Duration `env:"DRAIN_DELAY" envDefault:"0s" validate:"min=0s,ltfield=GracePeriod"`
+	// OTLPProtocol and OTLPTracesProtocol are OpenTelemetry's, here so that a protocol that is not spoken is refused.
+	OTLPProtocol       string `env:"OTEL_EXPORTER_OTLP_PROTOCOL" envDefault:"http/protobuf" validate:"eq=http/protobuf"`
+	OTLPTracesProtocol string `env:"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL" envDefault:"http/protobuf" validate:"eq=http/protobuf"`
 }
 
 // Main runs a program with the process's arguments and exits: with 0 when run returns nil, with 2 when it was called
