@@ -293,6 +293,7 @@ func TestUpstreamsLearnHowTheyWereCalled(t *testing.T) {
 		_ = json.NewEncoder(w).Encode(r.Header)
 	}
 	p := start(t, settings{"API_UPSTREAM": serve(t, echo), "CLIENT_UPSTREAM": serve(t, echo)})
+	const trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 	for _, path := range []string{"/", "/api/values", "/api/events"} {
 		var seen http.Header
 		a := get(t, p.url+path, "Host", "fib.example:3050")
@@ -301,12 +302,15 @@ func TestUpstreamsLearnHowTheyWereCalled(t *testing.T) {
 		assert.Equal(t, "127.0.0.1", seen.Get("X-Forwarded-For"), path)
 		assert.Equal(t, "http", seen.Get("X-Forwarded-Proto"), path)
 
-		a = get(t, p.url+path, "X-Forwarded-For", "192.0.2.7", "X-Forwarded-Proto", "https", "Upgrade", "h2c")
+		a = get(t, p.url+path, "X-Forwarded-For", "192.0.2.7", "X-Forwarded-Proto", "https", "Upgrade", "h2c",
+			"Traceparent", trace, "Tracestate", "vendor=1")
 		seen = nil
 		require.NoError(t, json.Unmarshal([]byte(a.body), &seen))
 		assert.Equal(t, "192.0.2.7, 127.0.0.1", seen.Get("X-Forwarded-For"), path)
 		assert.Equal(t, "https", seen.Get("X-Forwarded-Proto"), path)
 		assert.Empty(t, seen.Get("Upgrade"), path)
+		assert.Equal(t, trace, seen.Get("Traceparent"), path)
+		assert.Equal(t, "vendor=1", seen.Get("Tracestate"), path)
 	}
 }
 

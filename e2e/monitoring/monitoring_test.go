@@ -5,7 +5,8 @@
 //
 //	BASE_URL=http://localhost:3050 PROMETHEUS_URL=http://localhost:9091 go test -count=1 ./e2e/monitoring
 //
-// Without them it starts private native stacks, takes their stores away for a moment, and has alerts fire.
+// Without them it starts private native stacks, takes their stores away for a moment, and has alerts fire. It also
+// proves then that the trace and the log lines of a calculation belong together.
 package monitoring_test
 
 import (
@@ -52,23 +53,30 @@ type bundle struct {
 
 func setup(t *testing.T, settings ...string) *bundle {
 	t.Helper()
-	b := &bundle{prometheus: strings.TrimRight(os.Getenv("PROMETHEUS_URL"), "/")}
-	address := os.Getenv("BASE_URL")
-	var err error
 	if private() {
-		b.stack, err = e2e.StartStack(append(settings, "MONITORING=1", "CLAIM_IDLE=5s", "SWEEP_INTERVAL=1s")...)
-		require.NoError(t, err)
-		t.Cleanup(func() {
-			if t.Failed() {
-				t.Log(b.stack.Log())
-			}
-			require.NoError(t, b.stack.Close())
-		})
-		b.prometheus, address = b.stack.Env("PROMETHEUS_URL"), b.stack.URL
+		b := start(t, append(settings, "MONITORING=1", "CLAIM_IDLE=5s", "SWEEP_INTERVAL=1s")...)
+		b.prometheus = b.stack.Env("PROMETHEUS_URL")
+		return b
 	}
-	b.Target, err = e2e.Open(t.Context(), address)
+	target, err := e2e.Open(t.Context(), os.Getenv("BASE_URL"))
 	require.NoError(t, err)
-	return b
+	return &bundle{Target: target, prometheus: strings.TrimRight(os.Getenv("PROMETHEUS_URL"), "/")}
+}
+
+// start starts a private stack.
+func start(t *testing.T, settings ...string) *bundle {
+	t.Helper()
+	stack, err := e2e.StartStack(settings...)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(stack.Log())
+		}
+		require.NoError(t, stack.Close())
+	})
+	target, err := e2e.Open(t.Context(), stack.URL)
+	require.NoError(t, err)
+	return &bundle{Target: target, stack: stack}
 }
 
 // ask decodes the data of an answer of Prometheus.

@@ -13,8 +13,9 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Span is what tests look at of a span. Ids are hexadecimal; a span without a parent has an empty Parent.
-type Span struct{ Name, Trace, ID, Parent string }
+// Span is what tests look at of a span. Scope is the package that made it. Ids are hexadecimal; a span without a parent
+// has an empty Parent.
+type Span struct{ Service, Scope, Name, Trace, ID, Parent string }
 
 // Collector takes spans by OTLP over HTTP.
 type Collector struct {
@@ -38,10 +39,16 @@ func NewCollector(t testing.TB) *Collector {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		for _, process := range request.GetResourceSpans() {
+			service := ""
+			for _, attribute := range process.GetResource().GetAttributes() {
+				if attribute.GetKey() == "service.name" {
+					service = attribute.GetValue().GetStringValue()
+				}
+			}
 			for _, scope := range process.GetScopeSpans() {
 				for _, s := range scope.GetSpans() {
 					c.spans = append(c.spans, Span{
-						s.GetName(), hex.EncodeToString(s.GetTraceId()), hex.EncodeToString(s.GetSpanId()),
+						service, scope.GetScope().GetName(), s.GetName(), hex.EncodeToString(s.GetTraceId()), hex.EncodeToString(s.GetSpanId()),
 						hex.EncodeToString(s.GetParentSpanId()),
 					})
 				}
