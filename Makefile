@@ -114,7 +114,7 @@ test-e2e: test-packages build bin/goreman $(page_tests)
 
 dashboards := tools/dashboards/node_modules/.package-lock.json
 
-charts: $(dashboards) ## Make the Helm chart's README, the schema of its values and the dashboards
+charts: $(dashboards) ## Make the Helm chart's README, schema and dashboards, and the manifests without Helm
 	cd tools/dashboards && npm run --silent build
 	go -C tools/charts test -count=1 -run TestGeneratedFilesAreCurrent -update .
 

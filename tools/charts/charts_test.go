@@ -37,6 +37,7 @@ import (
 	"k8s.io/pod-security-admission/policy"
 	"sigs.k8s.io/kubectl-validate/pkg/openapiclient"
 	"sigs.k8s.io/kubectl-validate/pkg/validator"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
 )
 
 const chart = "../../charts/fibstack"
@@ -74,33 +75,12 @@ var renderings sync.Map
 func render(t *testing.T, helm, values string) []*unstructured.Unstructured {
 	t.Helper()
 	once, _ := renderings.LoadOrStore(helm+values, sync.OnceValue(func() rendering {
-		args := []string{"tool", helms[helm], "template", "release", chart, "--namespace", "space", "--kube-version", kubernetes[0]}
-		if values != "" {
-			args = append(args, "--values", values)
-		}
-		out, err := exec.Command("go", args...).Output()
-		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-			err = fmt.Errorf("%w: %s", err, exit.Stderr)
-		}
+		out, err := template(helm, chart, "release", "space", values)
 		if err != nil {
 			return rendering{err: err}
 		}
-		var r rendering
-		documents := yaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(out)))
-		for {
-			document, err := documents.Read()
-			if errors.Is(err, io.EOF) {
-				return r
-			}
-			object := &unstructured.Unstructured{}
-			if document, err = yaml.ToJSON(document); err == nil && string(document) != "null" {
-				err = object.UnmarshalJSON(document)
-				r.objects = append(r.objects, object)
-			}
-			if err != nil {
-				return rendering{err: err}
-			}
-		}
+		objects, err := parse(out)
+		return rendering{objects, err}
 	}))
 	r := once.(func() rendering)()
 	require.NoError(t, r.err)
@@ -108,7 +88,38 @@ func render(t *testing.T, helm, values string) []*unstructured.Unstructured {
 	return r.objects
 }
 
-// each runs a test for every set of values.
+// template returns what a release of the chart in a folder is made of, as YAML.
+func template(helm, folder, release, namespace, values string) ([]byte, error) {
+	args := []string{"tool", helms[helm], "template", release, folder, "--namespace", namespace, "--kube-version", kubernetes[0]}
+	if values != "" {
+		args = append(args, "--values", values)
+	}
+	out, err := exec.Command("go", args...).Output()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		err = fmt.Errorf("%w: %s", err, exit.Stderr)
+	}
+	return out, err
+}
+
+func parse(text []byte) (objects []*unstructured.Unstructured, err error) {
+	documents := yaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(text)))
+	for {
+		document, err := documents.Read()
+		if errors.Is(err, io.EOF) {
+			return objects, nil
+		}
+		object := &unstructured.Unstructured{}
+		if document, err = yaml.ToJSON(document); err == nil && string(document) != "null" {
+			err = object.UnmarshalJSON(document)
+			objects = append(objects, object)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// each runs a test for every set of values, and for the manifests without Helm.
 func each(t *testing.T, test func(t *testing.T, objects []*unstructured.Unstructured)) {
 	t.Helper()
 	for _, values := range valueSets(t) {
@@ -117,6 +128,10 @@ func each(t *testing.T, test func(t *testing.T, objects []*unstructured.Unstruct
 			test(t, render(t, "Helm 4", values))
 		})
 	}
+	t.Run("base", func(t *testing.T) {
+		t.Parallel()
+		test(t, kustomize(t, filesys.MakeFsOnDisk(), base))
+	})
 }
 
 func TestLint(t *testing.T) {
@@ -133,7 +148,7 @@ func TestLint(t *testing.T) {
 	}
 }
 
-var update = flag.Bool("update", false, "write what is generated into the chart")
+var update = flag.Bool("update", false, "write what is generated into the chart and k8s/base")
 
 // TestDashboardsAreCurrent makes the dashboards. Their program does not compile where they are not as Grafana's types are.
 func TestDashboardsAreCurrent(t *testing.T) {
@@ -157,7 +172,7 @@ func TestDashboardsAreCurrent(t *testing.T) {
 	}
 }
 
-// TestGeneratedFilesAreCurrent makes the chart's schema and README of its values.
+// TestGeneratedFilesAreCurrent makes the chart's schema and README of its values, and the manifests of the chart.
 func TestGeneratedFilesAreCurrent(t *testing.T) {
 	t.Parallel()
 	folder := filepath.Join(t.TempDir(), "fibstack")
@@ -169,15 +184,20 @@ func TestGeneratedFilesAreCurrent(t *testing.T) {
 		out, err := exec.Command("go", append([]string{"tool"}, args...)...).CombinedOutput()
 		require.NoErrorf(t, err, "%s", out)
 	}
+	generated, err := manifests(folder)
+	require.NoError(t, err)
 	for _, file := range []string{"values.schema.json", "README.md"} {
-		want, err := os.ReadFile(filepath.Join(folder, file))
+		text, err := os.ReadFile(filepath.Join(folder, file))
 		require.NoError(t, err)
+		generated[filepath.Join(chart, file)] = text
+	}
+	for file, want := range generated {
 		if *update {
-			require.NoError(t, os.WriteFile(filepath.Join(chart, file), want, 0o644))
+			require.NoError(t, os.WriteFile(file, want, 0o644))
 		}
-		got, err := os.ReadFile(filepath.Join(chart, file))
+		got, err := os.ReadFile(file)
 		require.NoError(t, err)
-		require.Truef(t, bytes.Equal(want, got), "%s is stale: make charts", file)
+		require.Truef(t, bytes.Equal(want, got), "%s is stale: make charts", filepath.Base(file))
 	}
 }
 
@@ -239,22 +259,22 @@ func TestKubernetesKnowsEveryField(t *testing.T) {
 		require.NoError(t, err)
 		clients = append(clients, openapiclient.NewLocalCRDFiles(sub))
 	}
+	validators := map[string]*validator.Validator{}
 	for _, version := range kubernetes {
-		t.Run(version, func(t *testing.T) {
-			t.Parallel()
-			v, err := validator.New(openapiclient.NewComposite(append(clients, openapiclient.NewHardcodedBuiltins(version))...))
-			require.NoError(t, err)
-			for _, values := range valueSets(t) {
-				for _, object := range render(t, "Helm 4", values) {
-					document, err := object.MarshalJSON()
-					require.NoError(t, err)
-					_, parsed, err := v.Parse(document)
-					require.NoErrorf(t, err, "%s of %q", ref(object), values)
-					require.NoErrorf(t, v.Validate(parsed), "%s of %q", ref(object), values)
-				}
-			}
-		})
+		validators[version], err = validator.New(openapiclient.NewComposite(append(clients, openapiclient.NewHardcodedBuiltins(version))...))
+		require.NoError(t, err)
 	}
+	each(t, func(t *testing.T, objects []*unstructured.Unstructured) {
+		for _, object := range objects {
+			document, err := object.MarshalJSON()
+			require.NoError(t, err)
+			for version, v := range validators {
+				_, parsed, err := v.Parse(document)
+				require.NoErrorf(t, err, "%s in %s", ref(object), version)
+				require.NoErrorf(t, v.Validate(parsed), "%s in %s", ref(object), version)
+			}
+		}
+	})
 }
 
 func TestNoAPIIsDeprecated(t *testing.T) {
@@ -366,7 +386,7 @@ func TestReferencesLead(t *testing.T) {
 		for _, object := range objects {
 			require.NotContains(t, known, ref(object))
 			known[ref(object)] = object
-			require.Contains(t, []string{"space", ""}, object.GetNamespace(), ref(object))
+			require.Contains(t, []string{"space", "fibstack", ""}, object.GetNamespace(), ref(object))
 		}
 		all := pods(t, objects)
 		selected := func(selector map[string]string) []pod {
