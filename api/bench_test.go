@@ -1,16 +1,22 @@
 package main
 
 import (
-	"fmt"
+	"context"
+	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/felixge/httpsnoop"
+	"github.com/gorilla/mux"
 	"github.com/stretchr/testify/require"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/fibstack/fibstack/internal/cache"
 	"github.com/fibstack/fibstack/internal/events"
@@ -20,14 +26,104 @@ import (
 	"github.com/fibstack/fibstack/internal/testkit"
 )
 
-// BenchmarkObservation shows what metrics and traces cost, on real stores: a read that Redis answers and one that
-// PostgreSQL answers. plain captures what was answered, as the log line needs that, and leaves out log and metrics. To even
-// out what else the machine does, run it several times: for i in {1..10}; do go test -run - -bench Observation ./api; done
+// BenchmarkObservation shows what metrics and traces cost, on real stores: of a read that Redis answers, and of a
+// request that PostgreSQL answers; through the handler alone, and over a connection of HTTP as a client sees it.
+//
+//	go test -run - -bench Observation -benchtime 10s ./api
+//
+// The variants take turns, some requests each, so that whatever else the machine does meanwhile hits all alike. Reported
+// is the median of the ratios of such turns to those of the plain variant of the same round. plain logs each request
+// and measures none; the one counter that each handler has of its own is in all variants. again is plain once more, and
+// shows how exact the others are. traces records and exports every request, and has metrics too.
 func BenchmarkObservation(b *testing.B) {
+	for _, request := range []struct{ name, method, path, body string }{
+		{"cached read", http.MethodGet, "/values/7", ""},
+		{"known submission", http.MethodPost, "/values", `{"index": 7}`},
+	} {
+		send := func(b *testing.B, handler http.Handler) {
+			b.Helper()
+			r := httptest.NewRequest(request.method, request.path, strings.NewReader(request.body))
+			r.Header.Set("Content-Type", "application/json")
+			w := httptest.NewRecorder()
+			handler.ServeHTTP(w, r)
+			require.Equal(b, http.StatusOK, w.Code)
+		}
+		b.Run(request.name+"/handler", func(b *testing.B) { compare(b, observed(b), send) })
+		b.Run(request.name+"/HTTP", func(b *testing.B) {
+			variants := observed(b)
+			for i := range variants {
+				server := httptest.NewServer(variants[i].handler)
+				b.Cleanup(server.Close)
+				// What is measured is the way to the server and back.
+				variants[i].handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					sent := r.Clone(r.Context())
+					sent.RequestURI = ""
+					sent.URL.Scheme, sent.URL.Host = "http", server.Listener.Addr().String()
+					response, err := server.Client().Do(sent)
+					if err != nil {
+						http.Error(w, err.Error(), http.StatusBadGateway)
+						return
+					}
+					defer response.Body.Close()
+					w.WriteHeader(response.StatusCode)
+					_, _ = io.Copy(w, response.Body)
+				})
+			}
+			compare(b, variants, send)
+		})
+	}
+}
+
+// variant is an api with more or less observation. finish does what it has put off.
+type variant struct {
+	name    string
+	handler http.Handler
+	finish  func(context.Context) error
+}
+
+// compare has the variants take turns, and reports by how much each took longer than the first.
+func compare(b *testing.B, variants []variant, send func(*testing.B, http.Handler)) {
+	b.Helper()
+	const turn = 20 // requests
+	took := make([][]float64, len(variants))
+	ratios := make([][]float64, len(variants))
+	for round := 0; b.Loop(); round++ {
+		for _, at := range rand.Perm(len(variants)) { // none is always behind the same
+			send(b, variants[at].handler) // it finds what the one before has left of the caches
+			start := time.Now()
+			for range turn {
+				send(b, variants[at].handler)
+			}
+			if finish := variants[at].finish; finish != nil {
+				require.NoError(b, finish(b.Context()))
+			}
+			took[at] = append(took[at], time.Since(start).Seconds()/turn)
+		}
+		for i := range variants {
+			ratios[i] = append(ratios[i], took[i][round]/took[0][round])
+		}
+	}
+	b.ReportMetric(0, "ns/op") // of a round, which says nothing
+	b.ReportMetric(median(took[0])*1e6, variants[0].name+"-µs")
+	for i := range variants[1:] {
+		b.ReportMetric(median(ratios[i+1]), variants[i+1].name+"/"+variants[0].name)
+	}
+}
+
+func median(values []float64) float64 {
+	slices.Sort(values)
+	return values[len(values)/2]
+}
+
+// observed are the variants, with one finished index.
+func observed(b *testing.B) []variant {
+	b.Helper()
 	postgres, database := testkit.Database(b)
 	redisServer := testkit.Redis(b)
-	api := func(b *testing.B) *server {
-		b.Helper()
+	nowhere, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	require.NoError(b, err)
+	b.Cleanup(func() { _ = nowhere.Close() })
+	api := func() (*server, *service.Service) {
 		s := service.New(name, service.Config{LogLevel: slog.LevelError, GracePeriod: time.Minute})
 		b.Cleanup(s.Close)
 		db, err := store.Open(store.Config{
@@ -45,44 +141,35 @@ func BenchmarkObservation(b *testing.B) {
 		require.NoError(b, err)
 		short := cache.New(client)
 		require.NoError(b, short.Put(b.Context(), 7, []byte(`{"index":"7"}`)))
-		return newServer(Config{MaxIndex: 100, MaxBacklog: 100, MaxStreams: 1}, s.Log, s.Registry, s.Tracing,
-			db, queue.New(client, queue.Config{}), short, events.NewHub(client))
+		return newServer(Config{MaxIndex: 100, MaxBacklog: 100, MaxStreams: 1}, service.NewLogger(nowhere, service.Config{}),
+			s.Registry, s.Tracing, db, queue.New(client, queue.Config{}), short, events.NewHub(client)), s
 	}
-	variants := []struct {
-		name    string
-		handler func(b *testing.B) http.Handler
-	}{
-		{"plain", func(b *testing.B) http.Handler {
-			s := api(b)
-			next := s.recoverPanics(s.routes())
-			return s.withRequestID(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				httpsnoop.CaptureMetrics(next, w, r)
-			}))
-		}},
-		{"metrics", func(b *testing.B) http.Handler { return api(b).handler }},
-		{"metrics+traces", func(b *testing.B) http.Handler {
-			b.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", testkit.NewCollector(b).URL)
-			return api(b).handler
-		}},
-	}
-	for _, request := range []struct{ method, path, body string }{
-		{http.MethodGet, "/values/7", ""},
-		{http.MethodPost, "/values", `{"index": 7}`},
-	} {
-		for _, variant := range variants {
-			b.Run(fmt.Sprintf("%s/%s", request.method, variant.name), func(b *testing.B) {
-				handler := variant.handler(b)
-				b.ReportAllocs()
-				for b.Loop() {
-					r := httptest.NewRequest(request.method, request.path, strings.NewReader(request.body))
-					r.Header.Set("Content-Type", "application/json")
-					w := httptest.NewRecorder()
-					handler.ServeHTTP(w, r)
-					if w.Code != http.StatusOK {
-						b.Fatal(w.Code, w.Body)
-					}
-				}
-			})
-		}
+	measured, _ := api()
+
+	// On the same stores and their connections.
+	router := measured.routes()
+	route := ""
+	router.Use(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			route = routeTemplate(mux.CurrentRoute(r))
+			next.ServeHTTP(w, r)
+		})
+	})
+	next := measured.recoverPanics(router)
+	plain := measured.withRequestID(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		measured.logRequest(r, route, httpsnoop.CaptureMetrics(next, w, r))
+	}))
+
+	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+	}))
+	b.Cleanup(collector.Close)
+	b.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
+	traced, s := api()
+	return []variant{
+		{"plain", plain, nil},
+		{"again", plain, nil},
+		{"metrics", measured.handler, nil},
+		{"traces", traced.handler, s.Tracing.(*sdktrace.TracerProvider).ForceFlush},
 	}
 }

@@ -58,10 +58,14 @@ func (s *server) observe(router *mux.Router, next http.Handler) http.Handler {
 		got := httpsnoop.CaptureMetrics(next, w, r)
 		s.metrics.inFlight.Dec()
 		s.metrics.observe(r.Context(), r.Method, route, got)
-		s.log.LogAttrs(r.Context(), slog.LevelInfo, "request", slog.String("method", r.Method),
-			slog.String("route", route), slog.String("path", r.URL.Path), slog.Int("status", got.Code),
-			slog.Int64("bytes", got.Written), slog.Float64("seconds", got.Duration.Seconds()))
+		s.logRequest(r, route, got)
 	})
+}
+
+func (s *server) logRequest(r *http.Request, route string, got httpsnoop.Metrics) {
+	s.log.LogAttrs(r.Context(), slog.LevelInfo, "request", slog.String("method", r.Method),
+		slog.String("route", route), slog.String("path", r.URL.Path), slog.Int("status", got.Code),
+		slog.Int64("bytes", got.Written), slog.Float64("seconds", got.Duration.Seconds()))
 }
 
 // traced makes a span of every request, below that of the proxy in front if it passes one on. Event streams get none: a
