@@ -5,6 +5,8 @@
 //
 //	BASE_URL=http://localhost:3050 PROMETHEUS_URL=http://localhost:9091 go test -count=1 ./e2e/monitoring
 //
+// That may be on Kubernetes, with the exporters and the Prometheus of k8s/prometheus.
+//
 // Without them it starts private native stacks, takes their stores away for a moment, and has alerts fire. It also
 // proves then that the trace and the log lines of a calculation belong together.
 package monitoring_test
@@ -109,6 +111,12 @@ func (b *bundle) query(t *testing.T, expr string) (values []float64) {
 		values = append(values, value)
 	}
 	return values
+}
+
+// onKubernetes tells whether the stack runs there, where the kubelet knows of containers and no nginx is in front.
+func (b *bundle) onKubernetes(t *testing.T) bool {
+	t.Helper()
+	return len(b.query(t, `group(fibstack_build_info{namespace!=""})`)) > 0
 }
 
 // awaitScrape waits until every process has been scraped after this moment.
@@ -309,6 +317,7 @@ func TestEveryQueryShowsWhatTheLoadDid(t *testing.T) {
 	}
 	t.Logf("%d panels, %d queries", panels, queries)
 	b.requireRules(t)
+	b.requireTargets(t)
 	b.requireGoodMetrics(t)
 }
 
@@ -324,11 +333,29 @@ func (b *bundle) requireGoodMetrics(t *testing.T) {
 	}
 }
 
+// requireTargets requires that all processes of the stack are scraped.
+func (b *bundle) requireTargets(t *testing.T) {
+	t.Helper()
+	jobs := []string{"api", "worker", "client", "postgres", "redis", "prometheus"}
+	if b.onKubernetes(t) {
+		jobs = append(jobs, "kubelet")
+	} else {
+		jobs = append(jobs, "nginx")
+	}
+	for _, job := range jobs {
+		e2e.Await(t, job+" to be scraped", func() bool {
+			up := b.query(t, fmt.Sprintf("min(up{job=%q})", job))
+			return len(up) == 1 && up[0] == 1
+		})
+	}
+	t.Logf("%v targets", b.query(t, "count(up == 1)")[0])
+}
+
 // requireShown requires of a panel's query that it has values, all of them plausible for the panel's unit.
 func (b *bundle) requireShown(t *testing.T, where, expr string, p panel) {
 	t.Helper()
 	// What the kubelet knows of containers is there on Kubernetes alone.
-	if strings.Contains(expr, "container_") && len(b.query(t, "group(container_cpu_usage_seconds_total)")) == 0 {
+	if strings.Contains(expr, "container_") && !b.onKubernetes(t) {
 		return
 	}
 	var shown []float64
@@ -374,12 +401,14 @@ func (b *bundle) requireRules(t *testing.T) {
 		}
 	}
 	recorded, alerts := 0, 0
+	missed := ruleNames(t)
 	b.ask(t, "/api/v1/rules", nil, &data)
 	for _, group := range data.Groups {
 		if !strings.HasPrefix(group.Name, "fibstack") {
 			continue
 		}
 		for _, rule := range group.Rules {
+			delete(missed, rule.Name)
 			require.Equalf(t, "ok", rule.Health, "%s: %s", rule.Name, rule.LastError)
 			b.query(t, rule.Query)
 			if rule.Type == "recording" {
@@ -396,6 +425,23 @@ func (b *bundle) requireRules(t *testing.T) {
 	t.Logf("%d recording rules, %d alerts", recorded, alerts)
 	require.NotZero(t, recorded)
 	require.NotZero(t, alerts)
+	require.Empty(t, missed, "of the chart, and not known to Prometheus")
+}
+
+// ruleNames are those of the chart's files.
+func ruleNames(t *testing.T) map[string]bool {
+	t.Helper()
+	names := map[string]bool{}
+	files, err := filepath.Glob(chart + "/rules/*.yaml")
+	require.NoError(t, err)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for _, match := range regexp.MustCompile(`- (?:alert|record): (\S+)`).FindAllSubmatch(text, -1) {
+			names[string(match[1])] = true
+		}
+	}
+	return names
 }
 
 func eventually(seen func() bool) bool {
