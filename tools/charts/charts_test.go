@@ -49,7 +49,7 @@ var kubernetes = []string{"1.30", "1.31", "1.32", "1.33", "1.34", "1.35"}
 // crds are modules that hold the definitions of objects that are not Kubernetes' own, and the folder of these.
 var crds = map[string]string{
 	"sigs.k8s.io/gateway-api@v1.6.1":                             "config/crd/standard",
-	"github.com/prometheus-operator/prometheus-operator@v0.85.0": "example/prometheus-operator-crd",
+	"github.com/prometheus-operator/prometheus-operator@v0.93.0": "example/prometheus-operator-crd",
 	"github.com/kedacore/keda/v2@v2.21.0":                        "config/crd/bases",
 }
 
@@ -61,7 +61,7 @@ func valueSets(t *testing.T) []string {
 	sets, err := filepath.Glob(chart + "/ci/*-values.yaml")
 	require.NoError(t, err)
 	require.NotEmpty(t, sets)
-	return append(sets, "", chart+"/values-production.yaml")
+	return append(sets, "", chart+"/values-production.yaml", monitoringValues)
 }
 
 type rendering struct {
@@ -244,37 +244,54 @@ var definitions = sync.OnceValues(func() (fs.FS, error) {
 	return os.DirFS(folder), nil
 })
 
+// validators are those of the versions of Kubernetes, which know the custom resources too.
+var validators = sync.OnceValues(func() (map[string]*validator.Validator, error) {
+	files, err := definitions()
+	if err != nil {
+		return nil, err
+	}
+	folders, err := fs.ReadDir(files, ".")
+	if err != nil {
+		return nil, err
+	}
+	clients := []openapi.Client{}
+	for _, folder := range folders {
+		sub, err := fs.Sub(files, folder.Name())
+		if err != nil {
+			return nil, err
+		}
+		clients = append(clients, openapiclient.NewLocalCRDFiles(sub))
+	}
+	all := map[string]*validator.Validator{}
+	for _, version := range kubernetes {
+		if all[version], err = validator.New(openapiclient.NewComposite(append(clients, openapiclient.NewHardcodedBuiltins(version))...)); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+})
+
+func requireValid(t *testing.T, objects []*unstructured.Unstructured) {
+	t.Helper()
+	all, err := validators()
+	require.NoError(t, err)
+	for _, object := range objects {
+		document, err := object.MarshalJSON()
+		require.NoError(t, err)
+		for version, v := range all {
+			_, parsed, err := v.Parse(document)
+			require.NoErrorf(t, err, "%s in %s", ref(object), version)
+			require.NoErrorf(t, v.Validate(parsed), "%s in %s", ref(object), version)
+		}
+	}
+}
+
 func TestKubernetesKnowsEveryField(t *testing.T) {
 	t.Parallel()
 	require.Subset(t, openapiclient.HardcodedBuiltinVersions, kubernetes)
 	require.Equal(t, kubernetes[len(kubernetes)-1], openapiclient.HardcodedBuiltinVersions[len(openapiclient.HardcodedBuiltinVersions)-1],
 		"there are schemas of a newer version")
-	files, err := definitions()
-	require.NoError(t, err)
-	folders, err := fs.ReadDir(files, ".")
-	require.NoError(t, err)
-	clients := []openapi.Client{}
-	for _, folder := range folders {
-		sub, err := fs.Sub(files, folder.Name())
-		require.NoError(t, err)
-		clients = append(clients, openapiclient.NewLocalCRDFiles(sub))
-	}
-	validators := map[string]*validator.Validator{}
-	for _, version := range kubernetes {
-		validators[version], err = validator.New(openapiclient.NewComposite(append(clients, openapiclient.NewHardcodedBuiltins(version))...))
-		require.NoError(t, err)
-	}
-	each(t, func(t *testing.T, objects []*unstructured.Unstructured) {
-		for _, object := range objects {
-			document, err := object.MarshalJSON()
-			require.NoError(t, err)
-			for version, v := range validators {
-				_, parsed, err := v.Parse(document)
-				require.NoErrorf(t, err, "%s in %s", ref(object), version)
-				require.NoErrorf(t, v.Validate(parsed), "%s in %s", ref(object), version)
-			}
-		}
-	})
+	each(t, requireValid)
 }
 
 func TestNoAPIIsDeprecated(t *testing.T) {
