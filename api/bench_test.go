@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/felixge/httpsnoop"
-	"github.com/gorilla/mux"
 	"github.com/stretchr/testify/require"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
@@ -32,9 +30,9 @@ import (
 //	go test -run - -bench Observation -benchtime 10s ./api
 //
 // The variants take turns, some requests each, so that whatever else the machine does meanwhile hits all alike. Reported
-// is the median of the ratios of such turns to those of the plain variant of the same round. plain logs each request
-// and measures none; the one counter that each handler has of its own is in all variants. again is plain once more, and
-// shows how exact the others are. traces records and exports every request, and has metrics too.
+// is the median of the plain variant's requests, and how many times as long those of the others are. plain logs each
+// request and measures none; the one counter that each handler has of its own is in all variants. again is plain once
+// more, and shows how exact the others are. traces records and exports every request, and has metrics too.
 func BenchmarkObservation(b *testing.B) {
 	for _, request := range []struct{ name, method, path, body string }{
 		{"cached read", http.MethodGet, "/values/7", ""},
@@ -81,32 +79,33 @@ type variant struct {
 	finish  func(context.Context) error
 }
 
-// compare has the variants take turns, and reports by how much each took longer than the first.
+// compare has the variants take turns, and reports how long each took for a request, as a multiple of the first.
 func compare(b *testing.B, variants []variant, send func(*testing.B, http.Handler)) {
 	b.Helper()
 	const turn = 20 // requests
 	took := make([][]float64, len(variants))
-	ratios := make([][]float64, len(variants))
-	for round := 0; b.Loop(); round++ {
+	for b.Loop() {
 		for _, at := range rand.Perm(len(variants)) { // none is always behind the same
-			send(b, variants[at].handler) // it finds what the one before has left of the caches
-			start := time.Now()
+			v := variants[at]
+			send(b, v.handler) // it finds what the one before has left of the caches
 			for range turn {
-				send(b, variants[at].handler)
+				start := time.Now()
+				send(b, v.handler)
+				took[at] = append(took[at], time.Since(start).Seconds())
 			}
-			if finish := variants[at].finish; finish != nil {
-				require.NoError(b, finish(b.Context()))
+			start := time.Now()
+			require.NoError(b, v.finish(b.Context()))
+			finishing := time.Since(start).Seconds() / turn
+			for i := len(took[at]) - turn; i < len(took[at]); i++ {
+				took[at][i] += finishing
 			}
-			took[at] = append(took[at], time.Since(start).Seconds()/turn)
-		}
-		for i := range variants {
-			ratios[i] = append(ratios[i], took[i][round]/took[0][round])
 		}
 	}
 	b.ReportMetric(0, "ns/op") // of a round, which says nothing
-	b.ReportMetric(median(took[0])*1e6, variants[0].name+"-µs")
+	first := median(took[0])
+	b.ReportMetric(first*1e6, variants[0].name+"-µs")
 	for i := range variants[1:] {
-		b.ReportMetric(median(ratios[i+1]), variants[i+1].name+"/"+variants[0].name)
+		b.ReportMetric(median(took[i+1])/first, variants[i+1].name+"/"+variants[0].name)
 	}
 }
 
@@ -146,19 +145,8 @@ func observed(b *testing.B) []variant {
 	}
 	measured, _ := api()
 
-	// On the same stores and their connections.
-	router := measured.routes()
-	route := ""
-	router.Use(func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			route = routeTemplate(mux.CurrentRoute(r))
-			next.ServeHTTP(w, r)
-		})
-	})
-	next := measured.recoverPanics(router)
-	plain := measured.withRequestID(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		measured.logRequest(r, route, httpsnoop.CaptureMetrics(next, w, r))
-	}))
+	router := measured.routes() // on the same stores and their connections
+	plain := measured.withRequestID(observe(router, measured.recoverPanics(router), measured.logRequest))
 
 	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -166,10 +154,11 @@ func observed(b *testing.B) []variant {
 	b.Cleanup(collector.Close)
 	b.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
 	traced, s := api()
+	nothing := func(context.Context) error { return nil }
 	return []variant{
-		{"plain", plain, nil},
-		{"again", plain, nil},
-		{"metrics", measured.handler, nil},
+		{"plain", plain, nothing},
+		{"again", plain, nothing},
+		{"metrics", measured.handler, nothing},
 		{"traces", traced.handler, s.Tracing.(*sdktrace.TracerProvider).ForceFlush},
 	}
 }

@@ -104,7 +104,8 @@ func newMetrics(registry prometheus.Registerer, router *mux.Router, jobs *queue.
 	return m
 }
 
-func (m *metrics) observe(ctx context.Context, method, route string, got httpsnoop.Metrics) {
+func (m *metrics) observe(r *http.Request, route string, got httpsnoop.Metrics) {
+	method := r.Method
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodPost:
 	default:
@@ -112,7 +113,7 @@ func (m *metrics) observe(ctx context.Context, method, route string, got httpsno
 	}
 	m.requests.WithLabelValues(method, route, strconv.Itoa(got.Code)).Inc()
 	if route != eventsRoute {
-		service.Observe(ctx, m.durations.WithLabelValues(method, route), got.Duration.Seconds())
+		service.Observe(r.Context(), m.durations.WithLabelValues(method, route), got.Duration.Seconds())
 	}
 }
 

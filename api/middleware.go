@@ -37,8 +37,10 @@ func (s *server) withRequestID(next http.Handler) http.Handler {
 	})
 }
 
-// observe logs and measures every request by the template of its route, which the router tells when it has matched.
-func (s *server) observe(router *mux.Router, next http.Handler) http.Handler {
+// observe tells of every request by the template of its route, which the router tells when it has matched.
+func observe(router *mux.Router, next http.Handler,
+	tell ...func(r *http.Request, route string, got httpsnoop.Metrics),
+) http.Handler {
 	type routeKey struct{}
 	router.Use(func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -54,11 +56,10 @@ func (s *server) observe(router *mux.Router, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		route := unmatched
 		r = r.WithContext(context.WithValue(r.Context(), routeKey{}, &route))
-		s.metrics.inFlight.Inc()
 		got := httpsnoop.CaptureMetrics(next, w, r)
-		s.metrics.inFlight.Dec()
-		s.metrics.observe(r.Context(), r.Method, route, got)
-		s.logRequest(r, route, got)
+		for _, t := range tell {
+			t(r, route, got)
+		}
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/gorilla/mux"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/time/rate"
 
@@ -63,7 +64,8 @@ func newServer(cfg Config, log *slog.Logger, registry prometheus.Registerer, tra
 	}
 	router := s.routes()
 	s.metrics = newMetrics(registry, router, jobs, news)
-	observed := s.observe(router, s.recoverPanics(router))
+	observed := promhttp.InstrumentHandlerInFlight(s.metrics.inFlight,
+		observe(router, s.recoverPanics(router), s.metrics.observe, s.logRequest))
 	if tracing != nil {
 		observed = traced(tracing, observed)
 	}
