@@ -13,12 +13,12 @@ import (
 func TestTheFrontOutlivesTheApi(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	front := b.stack.PIDs(t, "nginx")
+	front := b.Stack.PIDs(t, "nginx")
 	stream := b.Listen(t)
 	index := b.FreshIndex(t, 1, 1000)
 	b.Calculated(t, index)
 
-	b.stack.Stop(t, "api")
+	b.Stack.Stop(t, "api")
 	stream.AwaitEnd(t)
 	for _, path := range []string{"/api/version", fmt.Sprintf("/api/values/%d", index), "/api/events"} {
 		answer, err := b.Do(t.Context(), http.MethodGet, path, "")
@@ -28,7 +28,7 @@ func TestTheFrontOutlivesTheApi(t *testing.T) {
 	}
 	require.Contains(t, b.Get(t, "/").Body, "<html")
 
-	b.stack.Start(t, "api")
+	b.Stack.Start(t, "api")
 	e2e.Await(t, "the api", func() bool {
 		answer, err := b.Do(t.Context(), http.MethodGet, "/api/version", "")
 		require.NoError(t, err)
@@ -39,5 +39,5 @@ func TestTheFrontOutlivesTheApi(t *testing.T) {
 	last := b.FreshIndex(t, 1001, 2000)
 	b.Ask(t, last)
 	stream.Await(t, last)
-	require.Equal(t, front, b.stack.PIDs(t, "nginx"))
+	require.Equal(t, front, b.Stack.PIDs(t, "nginx"))
 }

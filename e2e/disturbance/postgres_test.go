@@ -23,18 +23,18 @@ func TestPostgresAwayForAWhileIsAnsweredWith503AndNothingIsLost(t *testing.T) {
 	programs := []string{"nginx", "api", "worker", "redis-server"}
 	var before [][]int
 	for _, program := range programs {
-		before = append(before, b.stack.PIDs(t, program))
+		before = append(before, b.Stack.PIDs(t, program))
 	}
 
 	requests := startRequests(t, b, known)
 	requests.awaitMore(t, http.StatusAccepted)
-	b.stack.Stop(t, "postgres")
+	b.Stack.Stop(t, "postgres")
 	stopped := time.Now()
 	requests.awaitMore(t, http.StatusServiceUnavailable)
 	for time.Since(stopped) < away {
 		requests.awaitMore(t, http.StatusServiceUnavailable)
 	}
-	b.stack.Start(t, "postgres")
+	b.Stack.Start(t, "postgres")
 	requests.awaitMore(t, http.StatusAccepted)
 	requests.stop()
 
@@ -43,7 +43,7 @@ func TestPostgresAwayForAWhileIsAnsweredWith503AndNothingIsLost(t *testing.T) {
 		e2e.RequireFibonacci(t, index, b.Digits(t, index))
 	}
 	for i, program := range programs {
-		require.Equal(t, before[i], b.stack.PIDs(t, program), "%s was restarted", program)
+		require.Equal(t, before[i], b.Stack.PIDs(t, program), "%s was restarted", program)
 	}
 	last := b.FreshIndex(t, 1, 1000)
 	b.Ask(t, last)
@@ -137,7 +137,7 @@ func TestPostgresThatHangsIsAnsweredWith503(t *testing.T) {
 		return answer
 	}
 
-	thaw := b.freeze(t, "postgres")
+	thaw := b.Freeze(t, "postgres")
 	for _, path := range []string{"/api/values", fmt.Sprintf("/api/values/%d", known), fmt.Sprintf("/api/values/%d/digits", known)} {
 		require.Equal(t, http.StatusServiceUnavailable, ask(http.MethodGet, path, "").StatusCode, path)
 	}

@@ -15,16 +15,16 @@ import (
 func TestJobsThatWaitSurviveAFlushedRedis(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.stack.Stop(t, "worker")
+	b.Stack.Stop(t, "worker")
 	asked := b.askForMany(t, 1, 10_000)
 	b.requireWaiting(t, asked)
 
-	require.NoError(t, b.redis.FlushAll(t.Context()).Err())
+	require.NoError(t, b.Redis.FlushAll(t.Context()).Err())
 	var stats struct{ QueueDepth *int64 }
 	b.Get(t, "/api/stats").JSON(t, &stats)
 	require.EqualValues(t, 0, *stats.QueueDepth, "the queue knows of no job")
 
-	b.stack.Start(t, "worker")
+	b.Stack.Start(t, "worker")
 	b.requireAllDone(t, asked)
 }
 
@@ -57,13 +57,13 @@ func (b *bundle) requireWaiting(t *testing.T, asked []int64) {
 func TestJobsUnderWaySurviveAFlushedRedis(t *testing.T) {
 	t.Parallel()
 	b := setup(t, "WORKER_CONCURRENCY=1")
-	b.stack.Stop(t, "worker")
+	b.Stack.Stop(t, "worker")
 	asked := b.askForMany(t, 500_000, 600_000) // some milliseconds of work each
 	stream := b.Listen(t)
-	b.stack.Start(t, "worker")
+	b.Stack.Start(t, "worker")
 	stream.Await(t, asked[0])
-	require.NoError(t, b.redis.FlushAll(t.Context()).Err())
-	require.NotZero(t, b.query(t, `SELECT count(*) FROM calculations WHERE status = 'pending'`), "the worker was too quick")
+	require.NoError(t, b.Redis.FlushAll(t.Context()).Err())
+	require.NotZero(t, b.Query(t, `SELECT count(*) FROM calculations WHERE status = 'pending'`), "the worker was too quick")
 	b.requireAllDone(t, asked)
 }
 
@@ -72,9 +72,9 @@ func TestRedisAwayForAWhileDelaysJobsOnly(t *testing.T) {
 	b := setup(t)
 	known := b.FreshIndex(t, 1, 1000)
 	b.Calculated(t, known)
-	api, worker := b.stack.PIDs(t, "api"), b.stack.PIDs(t, "worker")
+	api, worker := b.Stack.PIDs(t, "api"), b.Stack.PIDs(t, "worker")
 
-	b.stack.Stop(t, "redis")
+	b.Stack.Stop(t, "redis")
 	var asked []int64
 	for range 20 {
 		index := b.FreshIndex(t, 1, 20_000)
@@ -93,10 +93,10 @@ func TestRedisAwayForAWhileDelaysJobsOnly(t *testing.T) {
 	require.Nil(t, stats.QueueDepth)
 	require.Nil(t, stats.Workers)
 
-	b.stack.Start(t, "redis")
+	b.Stack.Start(t, "redis")
 	b.requireAllDone(t, asked)
-	require.Equal(t, api, b.stack.PIDs(t, "api"))
-	require.Equal(t, worker, b.stack.PIDs(t, "worker"))
+	require.Equal(t, api, b.Stack.PIDs(t, "api"))
+	require.Equal(t, worker, b.Stack.PIDs(t, "worker"))
 
 	stream := b.Listen(t)
 	last := b.FreshIndex(t, 20_001, 21_000)
@@ -110,7 +110,7 @@ func TestRedisThatHangsHangsNobody(t *testing.T) {
 	known := b.FreshIndex(t, 1, 1000)
 	b.Calculated(t, known)
 
-	thaw := b.freeze(t, "redis-server")
+	thaw := b.Freeze(t, "redis-server")
 	index := b.FreshIndex(t, 1001, 2000)
 	require.Equal(t, "pending", b.Ask(t, index))
 	e2e.RequireFibonacci(t, known, b.Look(t, known).Value)

@@ -14,20 +14,25 @@ package monitoring_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/fibstack/fibstack/e2e"
+	"github.com/fibstack/fibstack/internal/queue"
 	"github.com/fibstack/fibstack/internal/testkit"
 )
 
@@ -48,37 +53,21 @@ func TestMain(m *testing.M) {
 // bundle is a stack and the Prometheus that watches it.
 type bundle struct {
 	*e2e.Target
-	// stack is nil if the stack is not private to the test.
-	stack      *e2e.Stack
+	// own is nil if the stack is not private to the test.
+	own        *e2e.Private
 	prometheus string
 }
 
 func setup(t *testing.T, settings ...string) *bundle {
 	t.Helper()
 	if private() {
-		b := start(t, append(settings, "MONITORING=1", "CLAIM_IDLE=5s", "SWEEP_INTERVAL=1s")...)
-		b.prometheus = b.stack.Env("PROMETHEUS_URL")
-		return b
+		quick := []string{"MONITORING=1", "CLAIM_IDLE=5s", "SWEEP_INTERVAL=1s", "MAX_ATTEMPTS=2", "MAX_INDEX=100000000"}
+		own := e2e.StartPrivate(t, append(quick, settings...)...)
+		return &bundle{own.Target, own, own.Stack.Env("PROMETHEUS_URL")}
 	}
 	target, err := e2e.Open(t.Context(), os.Getenv("BASE_URL"))
 	require.NoError(t, err)
-	return &bundle{Target: target, prometheus: strings.TrimRight(os.Getenv("PROMETHEUS_URL"), "/")}
-}
-
-// start starts a private stack.
-func start(t *testing.T, settings ...string) *bundle {
-	t.Helper()
-	stack, err := e2e.StartStack(settings...)
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Log(stack.Log())
-		}
-		require.NoError(t, stack.Close())
-	})
-	target, err := e2e.Open(t.Context(), stack.URL)
-	require.NoError(t, err)
-	return &bundle{Target: target, stack: stack}
+	return &bundle{target, nil, strings.TrimRight(os.Getenv("PROMETHEUS_URL"), "/")}
 }
 
 // ask decodes the data of an answer of Prometheus.
@@ -138,9 +127,15 @@ var counters = map[string]string{
 	"refused":           `sum(fibstack_http_requests_total{method="POST",code="422"})`,
 	"unavailable":       `sum(fibstack_http_requests_total{method="POST",code="503"})`,
 	"no such method":    `sum(fibstack_http_requests_total{method="other"})`,
+	"no such path":      `sum(fibstack_http_requests_total{method="GET",route="other",code="404"})`,
 	"jobs done":         `sum(fibstack_jobs_total{outcome="done"})`,
+	"jobs skipped":      `sum(fibstack_jobs_total{outcome="skipped"})`,
+	"jobs retried":      `sum(fibstack_jobs_total{outcome="retried"})`,
 	"jobs failed":       `sum(fibstack_jobs_total{outcome="failed"})`,
+	"jobs lost":         `sum(fibstack_jobs_total{outcome="lost"})`,
+	"dead letters":      `max(fibstack_queue_dead_letters)`,
 	"queued":            `sum(fibstack_job_stage_duration_seconds_count{stage="queue"})`,
+	"taken":             `sum(fibstack_job_stage_duration_seconds_count{stage="wait"})`,
 	"calculated":        `sum(fibstack_job_stage_duration_seconds_count{stage="calculate"})`,
 	"stored":            `sum(fibstack_job_stage_duration_seconds_count{stage="store"})`,
 	"announced":         `sum(fibstack_job_stage_duration_seconds_count{stage="announce"})`,
@@ -166,77 +161,178 @@ func (b *bundle) count(t *testing.T) map[string]int {
 func (b *bundle) load(t *testing.T) map[string]int {
 	t.Helper()
 	did := map[string]int{}
-	calculate := func(n int, low, high int64, size string) (indexes []int64) {
-		for range n {
-			index := b.FreshIndex(t, low, high)
-			require.Equal(t, "pending", b.Ask(t, index))
-			indexes = append(indexes, index)
-			did["new"]++
-			did["queued"]++
-			did[size]++
-		}
-		return indexes
-	}
 	b.Listen(t)
-	asked := append(calculate(15, 1, 1000, "small results"), calculate(5, 10_001, 100_000, "results up to 1e5")...)
+	asked := append(b.askForSome(t, did, 15, 1, 1000), b.askForSome(t, did, 5, 10_001, 100_000)...)
 	for _, index := range asked {
 		b.AwaitDone(t, index)
 		b.Digits(t, index)
 		require.Equal(t, "done", b.Ask(t, index))
-		did["done already"]++
 	}
+	count(did, 15, append(finished, "small results")...)
+	count(did, 5, append(finished, "results up to 1e5")...)
+	count(did, 20, "queued", "taken", "calculated", "done already")
 	for range 4 {
 		b.Post(t, `{"index":"999999999999999999999"}`)
-		did["refused"]++
+		count(did, 1, "refused")
 	}
-	for range 3 {
+	for i := range 3 {
 		_, err := b.Do(t.Context(), "BREW", "/api/values", "")
 		require.NoError(t, err)
-		did["no such method"]++
+		b.Get(t, fmt.Sprintf("/api/nothing/%d", i))
+		count(did, 1, "no such method", "no such path")
 	}
-	if b.stack != nil {
-		asked = append(asked, b.withoutStores(t, did)...)
+	if b.own != nil {
+		b.spoiled(t, did)
+		b.withoutStores(t, did)
 	}
-	for _, counter := range []string{"jobs done", "calculated", "stored", "results"} {
-		did[counter] = len(asked)
-	}
-	did["announced"] = len(asked)
 	return did
 }
 
-// withoutStores takes Redis away, and then PostgreSQL.
-func (b *bundle) withoutStores(t *testing.T, did map[string]int) (asked []int64) {
+// finished is what rises with every job that ends well.
+var finished = []string{"jobs done", "stored", "announced", "results"}
+
+func count(did map[string]int, n int, names ...string) {
+	for _, name := range names {
+		did[name] += n
+	}
+}
+
+// askForSome asks for indexes that nobody has asked for yet.
+func (b *bundle) askForSome(t *testing.T, did map[string]int, n int, low, high int64) (asked []int64) {
 	t.Helper()
-	b.stack.Stop(t, "redis")
-	for range 3 {
-		index := b.FreshIndex(t, 1, 1000)
-		require.Equal(t, "pending", b.Ask(t, index))
+	for range n {
+		index := b.FreshIndex(t, low, high)
 		require.Equal(t, "pending", b.Ask(t, index))
 		asked = append(asked, index)
-		did["new"]++
-		did["waiting"]++
-		did["not queued"] += 2
-		did["swept"]++
-		did["small results"]++
 	}
-	b.stack.Start(t, "redis")
+	count(did, n, "new")
+	return asked
+}
+
+// spoiled has two jobs go wrong in PostgreSQL: one of them at its first attempt, the other at both.
+func (b *bundle) spoiled(t *testing.T, did map[string]int) {
+	t.Helper()
+	for times, outcome := range map[int]string{1: "done", 2: "failed"} {
+		b.requireEnd(t, b.askSpoiled(t, times), outcome)
+	}
+	count(did, 2, "new", "queued", "taken")
+	count(did, 2+2, "calculated")
+	count(did, 1+2, "jobs retried")
+	count(did, 1, append(finished, "small results", "jobs failed", "dead letters")...)
+}
+
+// askSpoiled asks for an index whose result PostgreSQL will refuse a number of times.
+func (b *bundle) askSpoiled(t *testing.T, times int) int64 {
+	t.Helper()
+	index := b.FreshIndex(t, 1, 1000)
+	// Unlike a row, a sequence keeps what it has counted when the transaction fails.
+	_, err := b.own.Postgres.ExecContext(t.Context(), strings.NewReplacer("INDEX", strconv.FormatInt(index, 10),
+		"TIMES", strconv.Itoa(times)).Replace(`
+		CREATE SEQUENCE tries_INDEX;
+		CREATE FUNCTION spoil_INDEX() RETURNS trigger LANGUAGE plpgsql AS $$
+		BEGIN
+			IF nextval('tries_INDEX') <= TIMES THEN
+				RAISE EXCEPTION 'refused by the test';
+			END IF;
+			RETURN NEW;
+		END $$;
+		CREATE TRIGGER spoil_INDEX BEFORE UPDATE ON calculations
+			FOR EACH ROW WHEN (NEW.index = INDEX AND NEW.status = 'done') EXECUTE FUNCTION spoil_INDEX()`))
+	require.NoError(t, err)
+	require.Equal(t, "pending", b.Ask(t, index))
+	return index
+}
+
+func (b *bundle) requireEnd(t *testing.T, index int64, status string) {
+	t.Helper()
+	var c e2e.Calculation
+	e2e.Await(t, fmt.Sprintf("the end of F(%d)", index), func() bool {
+		c = b.Look(t, index)
+		return c.Status != "pending"
+	})
+	require.Equal(t, status, c.Status)
+}
+
+// withoutStores takes Redis away, and then PostgreSQL.
+func (b *bundle) withoutStores(t *testing.T, did map[string]int) {
+	t.Helper()
+	const asks = 3
+	b.own.Stack.Stop(t, "redis")
+	asked := b.askForSome(t, did, asks, 1, 1000)
+	for _, index := range asked {
+		require.Equal(t, "pending", b.Ask(t, index))
+	}
+	b.own.Stack.Start(t, "redis")
 	for _, index := range asked {
 		b.AwaitDone(t, index)
 	}
+	count(did, asks, append(finished, "waiting", "swept", "taken", "calculated", "small results")...)
+	count(did, 2*asks, "not queued")
 
-	b.stack.Stop(t, "postgres")
-	for range 3 {
+	b.own.Stack.Stop(t, "postgres")
+	for range asks {
 		answer, err := b.Do(t.Context(), http.MethodPost, "/api/values", `{"index":"7"}`, "Content-Type", "application/json")
 		require.NoError(t, err)
 		require.Equal(t, http.StatusServiceUnavailable, answer.StatusCode, answer)
-		did["unavailable"]++
 	}
-	b.stack.Start(t, "postgres")
+	count(did, asks, "unavailable")
+	b.own.Stack.Start(t, "postgres")
 	e2e.Await(t, "PostgreSQL", func() bool {
 		answer, err := b.Do(t.Context(), http.MethodGet, "/api/values", "")
 		return err == nil && answer.StatusCode == http.StatusOK
 	})
-	return asked
+}
+
+// requireRisen requires of the counters that they have risen by what was done since they stood at before.
+func (b *bundle) requireRisen(t *testing.T, before, did map[string]int, of ...string) {
+	t.Helper()
+	var rose map[string]int
+	equal := func() bool {
+		rose = b.count(t)
+		for name := range rose {
+			rose[name] -= before[name]
+		}
+		return !slices.ContainsFunc(of, func(name string) bool { return did[name] != rose[name] })
+	}
+	if !eventually(equal) {
+		for _, name := range of {
+			require.Equalf(t, did[name], rose[name], "%s: what was done, and what was counted. All: %v", name, rose)
+		}
+	}
+}
+
+// killWorker kills the worker in the middle of a job, and takes a job away from the next one, whose counters begin anew.
+func (b *bundle) killWorker(t *testing.T) {
+	t.Helper()
+	ctx := t.Context()
+	interrupted := b.own.Interrupt(t, syscall.SIGKILL)
+	taken := b.FreshIndex(t, 1, 1000)
+	b.Ask(t, taken)
+	tx, err := b.own.Postgres.BeginTx(ctx, nil)
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback() }()
+	_, err = tx.ExecContext(ctx, `SELECT FROM calculations WHERE index = $1 FOR UPDATE`, taken)
+	require.NoError(t, err)
+
+	b.own.Stack.Start(t, "worker")
+	entry := b.own.Redis.HGet(ctx, queue.Queued, strconv.FormatInt(taken, 10)).Val()
+	require.NotEmpty(t, entry)
+	e2e.Await(t, "the job to be taken", func() bool {
+		return len(b.own.Redis.XPendingExt(ctx, &redis.XPendingExtArgs{
+			Stream: queue.Stream, Group: queue.Group, Start: entry, End: entry, Count: 1,
+		}).Val()) == 1
+	})
+	require.NoError(t, b.own.Redis.XClaimJustID(ctx, &redis.XClaimArgs{
+		Stream: queue.Stream, Group: queue.Group, Consumer: "the test", Messages: []string{entry},
+	}).Err())
+	b.requireRisen(t, nil, map[string]int{"jobs lost": 1}, "jobs lost")
+	require.NoError(t, tx.Rollback())
+	b.AwaitDone(t, interrupted)
+	b.AwaitDone(t, taken)
+	want := map[string]int{"taken": 1, "calculated": 2, "small results": 1, "jobs lost": 1}
+	count(want, 2, finished...)
+	b.requireRisen(t, nil, want, "taken", "calculated", "stored", "announced", "results", "small results", "swept",
+		"jobs done", "jobs skipped", "jobs retried", "jobs failed", "jobs lost")
 }
 
 // panel is what is to be known of one. Its unit says which values are plausible.
@@ -266,17 +362,9 @@ func TestEveryQueryShowsWhatTheLoadDid(t *testing.T) {
 	b.awaitScrape(t)
 	before := b.count(t)
 	did := b.load(t)
-	var rose map[string]int
-	if !eventually(func() bool {
-		rose = b.count(t)
-		for name := range counters {
-			rose[name] -= before[name]
-		}
-		return equal(did, rose)
-	}) {
-		for name := range counters {
-			require.Equalf(t, did[name], rose[name], "%s: what was done, and what was counted. All: %v", name, rose)
-		}
+	b.requireRisen(t, before, did, slices.Collect(maps.Keys(counters))...)
+	if b.own != nil {
+		b.killWorker(t)
 	}
 
 	files, err := filepath.Glob(chart + "/dashboards/*.json")
@@ -325,11 +413,11 @@ func TestEveryQueryShowsWhatTheLoadDid(t *testing.T) {
 // serve is named by others. In containers none of it can be reached from here.
 func (b *bundle) requireGoodMetrics(t *testing.T) {
 	t.Helper()
-	if b.stack == nil {
+	if b.own == nil {
 		return
 	}
 	for _, name := range []string{"API_OPS_ADDR", "WORKER_OPS_ADDR"} {
-		testkit.RequireGoodMetrics(t, "http://"+b.stack.Env(name)+"/metrics")
+		testkit.RequireGoodMetrics(t, "http://"+b.own.Stack.Env(name)+"/metrics")
 	}
 }
 
@@ -453,15 +541,6 @@ func eventually(seen func() bool) bool {
 	return false
 }
 
-func equal(want, got map[string]int) bool {
-	for name := range counters {
-		if want[name] != got[name] {
-			return false
-		}
-	}
-	return true
-}
-
 // TestAlertsFireAndResolve takes one part after the other away. Its rules are the chart's with one change: what must
 // last for minutes lasts for a second.
 func TestAlertsFireAndResolve(t *testing.T) {
@@ -496,10 +575,10 @@ func TestAlertsFireAndResolve(t *testing.T) {
 		{"api", "FibstackAPIAbsent", func() {}},
 	} {
 		require.Falsef(t, firing(c.alert), "%s before %s is stopped", c.alert, c.process)
-		b.stack.Stop(t, c.process)
+		b.own.Stack.Stop(t, c.process)
 		c.also()
 		e2e.Await(t, c.alert+" to fire", func() bool { return firing(c.alert) })
-		b.stack.Start(t, c.process)
+		b.own.Stack.Start(t, c.process)
 		e2e.Await(t, c.alert+" to resolve", func() bool { return !firing(c.alert) })
 	}
 }

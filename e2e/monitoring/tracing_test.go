@@ -16,12 +16,12 @@ import (
 )
 
 // startTraced starts a private stack that sends its spans to a collector.
-func startTraced(t *testing.T, collector string, settings ...string) *bundle {
+func startTraced(t *testing.T, collector string, settings ...string) *e2e.Private {
 	t.Helper()
 	if !private() {
 		t.Skip("needs a stack that sends its spans to the test")
 	}
-	return start(t, append(settings, "OTEL_EXPORTER_OTLP_ENDPOINT="+collector)...)
+	return e2e.StartPrivate(t, append(settings, "OTEL_EXPORTER_OTLP_ENDPOINT="+collector)...)
 }
 
 func TestOneCalculationIsOneTrace(t *testing.T) {
@@ -62,7 +62,7 @@ func TestOneCalculationIsOneTrace(t *testing.T) {
 	for _, message := range []string{"request", "job"} {
 		var line map[string]any
 		e2e.Await(t, "the log line of the "+message, func() bool {
-			line = logged(b.stack, message, request)
+			line = logged(b.Stack, message, request)
 			return line != nil
 		})
 		require.Equal(t, trace, line["trace_id"], message)
@@ -121,14 +121,14 @@ func TestADeadCollectorHarmsNobody(t *testing.T) {
 	calculate()
 	require.NotEmpty(t, asked, "the worker's spans hang too")
 	for _, process := range []string{"worker", "api"} {
-		b.stack.Stop(t, process)
-		require.Contains(t, b.stack.Log(), `"msg":"the last spans are lost","service":"fibstack-`+process)
+		b.Stack.Stop(t, process)
+		require.Contains(t, b.Stack.Log(), `"msg":"the last spans are lost","service":"fibstack-`+process)
 	}
 
 	close(release)
 	collector.Close()
-	b.stack.Start(t, "api")
-	b.stack.Start(t, "worker")
+	b.Stack.Start(t, "api")
+	b.Stack.Start(t, "worker")
 	e2e.Await(t, "the api", func() bool {
 		answer, err := b.Do(t.Context(), http.MethodGet, "/api/version", "")
 		return err == nil && answer.StatusCode == http.StatusOK
