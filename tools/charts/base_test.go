@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/kustomize/api/krusty"
@@ -124,6 +125,9 @@ func TestManifestsCanBeChanged(t *testing.T) {
 	objects := kustomize(t, files, "/mine")
 	settings := map[string]map[string]string{}
 	for _, object := range objects {
+		if ref(object) == "Deployment/fibstack-worker" {
+			require.EqualValues(t, 3, *into[appsv1.Deployment](t, object).Spec.Replicas)
+		}
 		if object.GetKind() == "ConfigMap" {
 			settings[object.GetName()] = into[corev1.ConfigMap](t, object).Data
 		}
