@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	_ "embed"
 	"encoding/json"
 	"log/slog"
@@ -27,6 +28,9 @@ const (
 	// writeTimeout bounds an answer, or one piece of it where it is streamed. It leaves time for a database that
 	// hangs to be given up on.
 	writeTimeout = 30 * time.Second
+	// storesTimeout bounds what a request waits for the stores, a free connection to PostgreSQL included: longer than the
+	// store waits for an answer, so that it is the one to say what is wrong where it can.
+	storesTimeout = 15 * time.Second
 	// idleTimeout is longer than nginx and common load balancers keep an idle connection, so that they close first.
 	idleTimeout = 90 * time.Second
 	// maxHeaderBytes is what proxies commonly take.
@@ -92,16 +96,16 @@ func (s *server) routes() *mux.Router {
 			router.HandleFunc(prefix+path, h).Methods(http.MethodGet, http.MethodHead)
 		}
 		get("/", s.hello)
-		get("/values", s.list)
-		get("/values/all", s.all)
-		get("/values/current", s.current)
-		get("/values/{index}", s.value)
+		get("/values", bounded(s.list))
+		get("/values/all", bounded(s.all))
+		get("/values/current", bounded(s.current))
+		get("/values/{index}", bounded(s.value))
 		get("/values/{index}/digits", s.digits)
-		get("/stats", s.stats)
+		get("/stats", bounded(s.stats))
 		get("/version", s.version)
 		get("/openapi.yaml", s.openapi)
 		router.HandleFunc(prefix+eventsRoute, s.events).Methods(http.MethodGet)
-		router.HandleFunc(prefix+"/values", s.submit).Methods(http.MethodPost)
+		router.HandleFunc(prefix+"/values", bounded(s.submit)).Methods(http.MethodPost)
 	}
 	router.HandleFunc("/api", s.hello).Methods(http.MethodGet, http.MethodHead)
 	router.NotFoundHandler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -114,6 +118,15 @@ func (s *server) routes() *mux.Router {
 			r.Method+" is not possible here, only "+strings.Join(allowed, ", ")+"."))
 	})
 	return router
+}
+
+// bounded gives a request storesTimeout. What takes its time on purpose, such as sending many digits, is not bounded so.
+func bounded(h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), storesTimeout)
+		defer cancel()
+		h(w, r.WithContext(ctx))
+	}
 }
 
 // allowedMethods lists the methods that a request's path takes.

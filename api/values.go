@@ -184,7 +184,9 @@ func (s *server) digits(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	c, err := s.store.Get(r.Context(), index)
+	ctx, cancel := context.WithTimeout(r.Context(), storesTimeout)
+	defer cancel()
+	c, err := s.store.Get(ctx, index)
 	if err != nil {
 		s.fail(w, r, err)
 		return

@@ -2,6 +2,7 @@ package disturbance_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/fibstack/fibstack/e2e"
 )
@@ -143,6 +145,19 @@ func TestPostgresThatHangsIsAnsweredWith503(t *testing.T) {
 	}
 	body := fmt.Sprintf(`{"index":"%d"}`, index)
 	require.Equal(t, http.StatusServiceUnavailable, ask(http.MethodPost, "/api/values", body).StatusCode)
+	// Many more than the api has connections: those that wait for one are answered too.
+	const clients = 50
+	var asking errgroup.Group
+	for range clients {
+		asking.Go(func() error {
+			answer, err := b.Do(t.Context(), http.MethodGet, "/api/values", "")
+			if err == nil && answer.StatusCode != http.StatusServiceUnavailable {
+				err = errors.New(answer.String())
+			}
+			return err
+		})
+	}
+	require.NoError(t, asking.Wait())
 	require.Equal(t, http.StatusOK, ask(http.MethodGet, "/api/version", "").StatusCode)
 
 	thaw()
