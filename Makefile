@@ -28,6 +28,7 @@ monitoring_packages := prometheus prometheus-alertmanager prometheus-nginx-expor
 run_packages := postgresql redis-server nginx gettext-base curl $(if $(filter 1,$(MONITORING)),$(monitoring_packages))
 test_packages := $(run_packages) $(monitoring_packages) chromium gcc libc6-dev # for the race detector
 page_tests := e2e/page/node_modules/.package-lock.json
+dashboards := tools/dashboards/node_modules/.package-lock.json
 
 .PHONY: help up up-docker up-grafana up-native run-packages dev logs status down clean build bin/api bin/worker images \
 	test test-go test-client test-rules test-e2e charts test-charts kind-up kind-down k8s-dev e2e-kind e2e-eb test-packages e2e e2e-monitoring lint lint-go lint-npm lint-shell lint-docker lint-aws
@@ -112,8 +113,6 @@ test-rules: ## Test the alerts and the rules that they stand on
 test-e2e: test-packages build bin/goreman $(page_tests)
 	BASE_URL= PROMETHEUS_URL= go test -count=1 -timeout 30m ./e2e/...
 
-dashboards := tools/dashboards/node_modules/.package-lock.json
-
 charts: $(dashboards) ## Make the Helm chart's README, schema and dashboards, and the manifests without Helm
 	cd tools/dashboards && npm run --silent build
 	go -C tools/charts test -count=1 -run TestGeneratedFilesAreCurrent -update .
@@ -158,9 +157,10 @@ lint-go:
 	cd tools/charts && go tool -modfile=../go.mod golangci-lint run
 	git ls-files '*go.mod' | xargs dirname | xargs -I {} go -C {} mod tidy -diff
 
-lint-npm: client/node_modules/.package-lock.json $(page_tests)
+lint-npm: client/node_modules/.package-lock.json $(page_tests) $(dashboards)
 	cd client && npm run lint && npm run format:check
 	cd e2e/page && npm run typecheck && npm run lint && npm run format:check
+	cd tools/dashboards && npm run typecheck && npm run lint && npm run format:check
 
 lint-shell:
 	tools/native/install shellcheck

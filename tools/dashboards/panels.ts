@@ -12,8 +12,7 @@ export const of = (metric: string, ...matchers: string[]) =>
   `${metric}{${['namespace=~"$namespace"', ...matchers].join(',')}}`;
 
 /** The same, of the chosen processes alone. */
-export const ofInstance = (metric: string, ...matchers: string[]) =>
-  of(metric, 'instance=~"$instance"', ...matchers);
+export const ofInstance = (metric: string, ...matchers: string[]) => of(metric, 'instance=~"$instance"', ...matchers);
 
 export const quantile = (q: number, by: string, buckets: string) =>
   `histogram_quantile(${q}, sum by (${[by, 'le'].filter(Boolean).join(', ')}) (rate(${buckets}[$__rate_interval])))`;
@@ -70,10 +69,22 @@ export const stat = (
   ] as dashboard.ValueMapping[]);
 };
 
-type GraphOptions = { span?: number; stacked?: boolean; max?: number; steps?: Steps; colors?: Record<string, string> };
+interface GraphOptions {
+  span?: number;
+  stacked?: boolean;
+  max?: number;
+  steps?: Steps;
+  colors?: Record<string, string>;
+}
 
 /** Lines over time, with a table of their last and largest values. */
-export const graph = (title: string, description: string, unit: string, queries: Query[], options: GraphOptions = {}) => {
+export const graph = (
+  title: string,
+  description: string,
+  unit: string,
+  queries: Query[],
+  options: GraphOptions = {},
+) => {
   const panel = new GraphBuilder()
     .title(title)
     .description(description)
@@ -100,9 +111,7 @@ export const graph = (title: string, description: string, unit: string, queries:
   if (options.stacked) panel.stacking(new common.StackingConfigBuilder().mode(common.StackingMode.Normal).group('A'));
   if (options.max !== undefined) panel.max(options.max);
   if (options.steps) {
-    panel.thresholdsStyle(
-      new common.GraphThresholdsStyleConfigBuilder().mode(common.GraphThresholdsStyleMode.Dashed),
-    );
+    panel.thresholdsStyle(new common.GraphThresholdsStyleConfigBuilder().mode(common.GraphThresholdsStyleMode.Dashed));
   }
   for (const [series, color] of Object.entries(options.colors ?? {})) {
     panel.overrideByRegexp(series, [{ id: 'color', value: { mode: 'fixed', fixedColor: color } }]);
@@ -125,6 +134,8 @@ export const board = (uid: string, title: string, description: string, rows: Row
       .multi(true)
       .current({ text: 'All', value: '$__all' });
   const build = of('fibstack_build_info');
+  // The form that every Grafana reads from a file, where the newer one is its own API's.
+  // eslint-disable-next-line @typescript-eslint/no-deprecated
   const result = new dashboard.DashboardBuilder(title)
     .uid(uid)
     .description(description)
@@ -163,6 +174,6 @@ export const board = (uid: string, title: string, description: string, rows: Row
   const built = result.build();
   built.panels?.forEach((panel, i) => (panel.id = i + 1));
   // The builders would hide links and annotations in a menu.
-  for (const visible of [...(built.links ?? []), ...(built.annotations?.list ?? [])]) delete visible.placement;
+  for (const visible of [...(built.links ?? []), ...(built.annotations.list ?? [])]) delete visible.placement;
   return built;
 };
