@@ -590,11 +590,7 @@ func TestQueriesAreOfMetricsThatExist(t *testing.T) {
 	used := map[string]bool{} // recorded series
 	check := func(t *testing.T, where, query string) {
 		t.Helper()
-		// What Grafana fills in.
-		query = strings.NewReplacer("$__rate_interval", "5m", "$__range", "1h", "$__interval", "1m").Replace(query)
-		expression, err := parser.NewParser(parser.Options{}).ParseExpr(query)
-		require.NoErrorf(t, err, "%s: %s", where, query)
-		for _, selectors := range parser.ExtractSelectors(expression) {
+		for _, selectors := range parser.ExtractSelectors(parseQuery(t, where, query)) {
 			for _, matcher := range selectors {
 				if matcher.Name == "__name__" && strings.HasPrefix(matcher.Value, "fibstack:") {
 					used[matcher.Value] = true
@@ -613,30 +609,10 @@ func TestQueriesAreOfMetricsThatExist(t *testing.T) {
 		check(t, rule.Alert+rule.Record, rule.Expr)
 		recorded[rule.Record] = true
 	}
-	dashboards, err := filepath.Glob(chart + "/dashboards/*.json")
-	require.NoError(t, err)
-	require.NotEmpty(t, dashboards)
-	for _, file := range dashboards {
-		text, err := os.ReadFile(file)
-		require.NoError(t, err)
-		var dashboard struct {
-			Panels []struct {
-				Title, Description string
-				Datasource         struct{ UID string }
-				FieldConfig        struct{ Defaults struct{ Unit string } }
-				Targets            []struct{ Expr string }
-			}
-		}
-		require.NoError(t, json.Unmarshal(text, &dashboard))
-		for _, panel := range dashboard.Panels {
-			if len(panel.Targets) == 0 {
-				continue
-			}
-			require.Equal(t, "${datasource}", panel.Datasource.UID, panel.Title)
-			require.NotEmpty(t, panel.Description, panel.Title)
-			require.NotEmpty(t, panel.FieldConfig.Defaults.Unit, panel.Title)
-			for _, target := range panel.Targets {
-				check(t, panel.Title, target.Expr)
+	for file, d := range readDashboards(t) {
+		for _, p := range d.Panels {
+			for _, target := range p.Targets {
+				check(t, file+", "+p.Title, target.Expr)
 			}
 		}
 	}
