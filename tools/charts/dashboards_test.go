@@ -190,3 +190,18 @@ func requireSound(t *testing.T, where, query string) {
 		require.Equal(t, "$__rate_interval", window[1], where)
 	}
 }
+
+// TestIncreasesCountWithTheIntervalOfTheirGroup holds the factor of the sums of rates against the seconds between them.
+func TestIncreasesCountWithTheIntervalOfTheirGroup(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(chart + "/rules/slo.yaml")
+	require.NoError(t, err)
+	interval := regexp.MustCompile(`(?m)^ +interval: (\d+)s`).FindSubmatch(text)
+	require.NotNil(t, interval)
+	factors := regexp.MustCompile(`record: "?fibstack:slo_bad:increase\w+"?, expr: "(\d+) \*`).FindAllSubmatch(text, -1)
+	require.Len(t, factors, strings.Count(string(text), "record: \"fibstack:slo_bad:increase"))
+	require.NotEmpty(t, factors)
+	for _, factor := range factors {
+		require.Equal(t, string(interval[1]), string(factor[1]))
+	}
+}
