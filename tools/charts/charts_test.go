@@ -8,7 +8,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -48,7 +47,7 @@ var kubernetes = []string{"1.30", "1.31", "1.32", "1.33", "1.34", "1.35"}
 
 // crds are modules that hold the definitions of objects that are not Kubernetes' own, and the folder of these.
 var crds = map[string]string{
-	"sigs.k8s.io/gateway-api@v1.6.1":                             "config/crd/standard",
+	"sigs.k8s.io/gateway-api@v1.6.1":                             "config/crd/standard", // as in k8s/kind
 	"github.com/prometheus-operator/prometheus-operator@v0.93.0": "example/prometheus-operator-crd",
 	"github.com/kedacore/keda/v2@v2.21.0":                        "config/crd/bases",
 }
@@ -222,45 +221,41 @@ func TestBothHelmsRenderTheSame(t *testing.T) {
 }
 
 // definitions returns a folder with all custom resource definitions.
-var definitions = sync.OnceValues(func() (fs.FS, error) {
+var definitions = sync.OnceValues(func() (string, error) {
 	folder, err := os.MkdirTemp("", "crds")
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	for module, path := range crds {
 		// Named by version, so that it is neither required by this module nor drags in what it requires itself.
 		out, err := exec.Command("go", "mod", "download", "-json", module).Output()
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w: %s", module, err, out)
+			return "", fmt.Errorf("%s: %w: %s", module, err, out)
 		}
 		var download struct{ Dir string }
 		if err := json.Unmarshal(out, &download); err != nil {
-			return nil, err
+			return "", err
 		}
 		if err := os.CopyFS(filepath.Join(folder, filepath.Base(path)+strings.Split(module, "@v")[1]), os.DirFS(filepath.Join(download.Dir, path))); err != nil {
-			return nil, err
+			return "", err
 		}
 	}
-	return os.DirFS(folder), nil
+	return folder, nil
 })
 
 // validators are those of the versions of Kubernetes, which know the custom resources too.
 var validators = sync.OnceValues(func() (map[string]*validator.Validator, error) {
-	files, err := definitions()
+	folder, err := definitions()
 	if err != nil {
 		return nil, err
 	}
-	folders, err := fs.ReadDir(files, ".")
+	modules, err := os.ReadDir(folder)
 	if err != nil {
 		return nil, err
 	}
 	clients := []openapi.Client{}
-	for _, folder := range folders {
-		sub, err := fs.Sub(files, folder.Name())
-		if err != nil {
-			return nil, err
-		}
-		clients = append(clients, openapiclient.NewLocalCRDFiles(sub))
+	for _, module := range modules {
+		clients = append(clients, openapiclient.NewLocalCRDFiles(os.DirFS(filepath.Join(folder, module.Name()))))
 	}
 	all := map[string]*validator.Validator{}
 	for _, version := range kubernetes {
