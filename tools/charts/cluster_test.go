@@ -45,15 +45,17 @@ func TestAClusterTakesEverything(t *testing.T) {
 	})
 	apply(t, []*unstructured.Unstructured{namespace}, "--filename", "-")
 	each(t, func(t *testing.T, objects []*unstructured.Unstructured) {
-		// A pod is refused as long as its account is not there.
-		var accounts []*unstructured.Unstructured
-		for _, object := range objects {
-			if object.GetKind() == "ServiceAccount" {
-				accounts = append(accounts, object)
+		// Nothing gets into a namespace that is not there, and no pod is taken as long as its account is not.
+		for _, kind := range []string{"Namespace", "ServiceAccount"} {
+			var first []*unstructured.Unstructured
+			for _, object := range objects {
+				if object.GetKind() == kind {
+					first = append(first, object)
+				}
 			}
-		}
-		if len(accounts) > 0 {
-			apply(t, accounts, "--filename", "-", "--force-conflicts")
+			if len(first) > 0 {
+				apply(t, first, "--filename", "-", "--force-conflicts")
+			}
 		}
 		apply(t, objects, "--filename", "-", "--dry-run=server", "--force-conflicts")
 	})
