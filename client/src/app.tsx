@@ -1,7 +1,5 @@
-import { QueryClient } from '@tanstack/react-query';
 import { Link, NavLink, Route, Routes } from 'react-router';
 import { CalculatorPage } from './features/calculator/calculator-page';
-import { POLL_MS } from './features/calculator/queries';
 import { OtherPage } from './features/other/other-page';
 
 export function App() {
@@ -32,20 +30,4 @@ function NotFound() {
       </p>
     </>
   );
-}
-
-export function createQueryClient() {
-  return new QueryClient({
-    defaultOptions: {
-      queries: {
-        // An outage ends some time, so nobody should have to press a button then. Meanwhile the
-        // page shows each query's failureReason.
-        retry: true,
-        retryDelay: POLL_MS,
-        // The browser's idea of being offline is about the internet: the stack may well be local.
-        networkMode: 'always',
-      },
-      mutations: { networkMode: 'always' },
-    },
-  });
 }

@@ -2,7 +2,8 @@ import { QueryClientProvider } from '@tanstack/react-query';
 import { StrictMode } from 'react';
 import { createRoot } from 'react-dom/client';
 import { BrowserRouter } from 'react-router';
-import { App, createQueryClient } from './app';
+import { App } from './app';
+import { createQueryClient } from './query-client';
 import './app.css';
 
 const root = document.getElementById('root');

@@ -1,7 +1,8 @@
 import { QueryClientProvider } from '@tanstack/react-query';
 import { render, screen, within } from '@testing-library/react';
 import { MemoryRouter } from 'react-router';
-import { App, createQueryClient } from '../app';
+import { App } from '../app';
+import { createQueryClient } from '../query-client';
 
 export function renderApp(path = '/') {
   render(
