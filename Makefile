@@ -128,10 +128,8 @@ kind-down: ## Remove it
 	k8s/kind down
 
 k8s-dev: ## Develop on that cluster with Skaffold: what is changed is rebuilt and deployed, the page shows at once
-	@for tool in docker kind kubectl helm skaffold; do \
-		command -v $$tool >/dev/null || { echo "make k8s-dev needs $$tool, which is not installed." >&2; exit 1; }; \
-	done
-	@kind get clusters 2>/dev/null | grep -qx fibstack || KIND_CLUSTER=fibstack k8s/kind up
+	k8s/kind needs helm skaffold
+	KIND_CLUSTER=fibstack k8s/kind up
 	skaffold dev
 
 e2e-kind: ## Run the acceptance tests and disturbances on a kind cluster of their own
